@@ -1,0 +1,33 @@
+// Small text helpers: UTF-8, edit distance for "did you mean", numbers as people write them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace phi3tune {
+
+// Byte offset of the first byte that is not part of well-formed UTF-8 (no surrogates, no overlong forms), or npos.
+size_t find_invalid_utf8(std::string_view text) noexcept;
+
+// Decodes the code point at `offset` of well-formed UTF-8 and moves `offset` past it.
+char32_t next_code_point(std::string_view text, size_t& offset) noexcept;
+void append_utf8(std::string& out, char32_t code_point);
+
+// The candidate with the smallest edit distance to `word`, if it is near enough to be a slip of the pen
+// (at most 1/3 of the word's length, transpositions count once).
+std::optional<std::string_view> nearest_name(std::string_view word, std::span<const std::string_view> candidates);
+
+// "2.6 GiB", "512 B".
+std::string format_bytes(uint64_t bytes);
+// The shortest decimal that reads back as the same double; "1e-05" style exponents are valid JSON.
+std::string format_double(double value);
+
+// A whole-string number; nullopt if anything is left over.
+std::optional<double> parse_double(std::string_view text);
+std::optional<int64_t> parse_int(std::string_view text);
+
+}  // namespace phi3tune

@@ -1,0 +1,51 @@
+// Files that are whole or absent: written beside their place, fsynced, renamed, and the folder fsynced.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace phi3tune::io {
+
+// A file being written under a temporary dot-name in the same folder. Without commit() the destructor removes it.
+// Every member throws ResourceError naming the final path and the system's reason (open, write, fsync, close, rename).
+class AtomicFile {
+ public:
+  explicit AtomicFile(std::string path);
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+  void write(std::span<const std::byte> bytes);
+  void write(std::string_view text);
+  void commit();
+
+ private:
+  std::string path_;
+  std::string temporary_;
+  int descriptor_ = -1;
+};
+
+void write_file_atomically(const std::string& path, std::string_view contents);
+
+// Creates a folder and its parents; fine if it exists. Throws ResourceError.
+void make_directories(const std::string& path);
+// fsync of a folder, so that names in it survive a power cut. Throws ResourceError.
+void sync_directory(const std::string& path);
+
+// A file that grows line by line; each line reaches the kernel whole. Throws ResourceError.
+class LineWriter {
+ public:
+  explicit LineWriter(const std::string& path);
+  ~LineWriter();
+  LineWriter(const LineWriter&) = delete;
+  LineWriter& operator=(const LineWriter&) = delete;
+  void write_line(std::string_view line);  // adds the newline
+  void sync();
+
+ private:
+  std::string path_;
+  int descriptor_ = -1;
+};
+
+}  // namespace phi3tune::io

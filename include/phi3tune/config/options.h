@@ -1,0 +1,138 @@
+// The run's settings as plain structs, resolved: aliases mapped, paths absolute or relative to the current folder,
+// defaults in place. config/settings.h fills them from YAML, environment and command line.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace phi3tune::config {
+
+struct ModelOptions {
+  std::string base_model;      // folder
+  std::string tokenizer_path;  // folder; empty: base_model
+};
+
+enum class AdapterMethod { kLora, kQlora };
+
+struct LoraOptions {
+  int64_t rank = 16;
+  double alpha = 32.0;  // the update is scaled by alpha / rank, or alpha / sqrt(rank) with use_rslora
+  double dropout = 0.0;
+  bool use_rslora = false;
+  std::vector<std::string> target_modules{"all-linear"};  // names; "all-linear"; split names are mapped to fused ones
+  std::string target_regex;                               // instead of the list
+  std::vector<std::string> exclude_modules;
+  std::vector<std::pair<std::string, int64_t>> rank_pattern;
+  std::vector<std::pair<std::string, double>> alpha_pattern;
+  enum class Init { kDefault, kGaussian } init = Init::kDefault;
+  std::string init_adapter;  // lora_model_dir: continue from this PEFT folder; empty: fresh
+};
+
+struct QuantOptions {
+  bool double_quant = true;
+  int64_t block_size = 64;
+};
+
+enum class ExcessLength { kError, kDrop, kTruncatePrompt, kTruncateEnd, kSplit };
+enum class TrainOnEos { kTurn, kLast, kAll, kNone };
+enum class RecordFormat { kAuto, kMessages, kShareGpt, kAlpaca, kPromptCompletion, kText };
+
+struct DatasetOptions {
+  std::string path;  // file, glob or folder
+  RecordFormat format = RecordFormat::kAuto;
+  std::string field_messages = "messages";
+  std::string field_role = "role";
+  std::string field_content = "content";
+  std::vector<std::string> roles_to_train{"assistant"};
+  TrainOnEos train_on_eos = TrainOnEos::kTurn;
+  std::string message_field_weight = "weight";
+  std::string message_field_training = "train";
+  std::optional<int64_t> samples;  // the first n records
+};
+
+struct DataOptions {
+  std::vector<DatasetOptions> datasets;
+  std::vector<DatasetOptions> test_datasets;
+  double val_set_size = 0.0;  // < 1: fraction by content hash; >= 1: count
+  std::string chat_template = "auto";
+  std::optional<std::string> default_system_message;
+  bool train_on_inputs = false;
+  int64_t sequence_len = 2048;
+  ExcessLength excess_length = ExcessLength::kError;
+  int64_t max_bad_rows = 0;
+  bool sample_packing = false;
+  enum class PackingStrategy { kBestFitDecreasing, kSequential } packing_strategy = PackingStrategy::kBestFitDecreasing;
+  bool eval_sample_packing = false;
+  bool group_by_length = false;
+  bool shuffle = true;
+};
+
+enum class Scheduler { kCosine, kLinear, kConstant, kConstantWithWarmup };
+
+struct ScheduleOptions {
+  int64_t micro_batch_size = 2;  // rows: documents, or packs of sequence_len
+  int64_t gradient_accumulation_steps = 8;
+  int64_t eval_batch_size = 0;  // 0: micro_batch_size
+  double num_epochs = 3.0;
+  std::optional<int64_t> max_steps;
+  double learning_rate = 2e-4;
+  double adam_beta1 = 0.9;
+  double adam_beta2 = 0.999;
+  double adam_epsilon = 1e-8;
+  double weight_decay = 0.0;
+  Scheduler scheduler = Scheduler::kCosine;
+  double warmup_ratio = 0.03;
+  std::optional<int64_t> warmup_steps;  // instead of the ratio
+  double cosine_min_lr_ratio = 0.0;
+  double max_grad_norm = 1.0;  // <= 0: no clipping
+  int64_t seed = 42;
+  std::optional<int64_t> data_seed;
+};
+
+enum class ComputeDType { kAuto, kFloat32, kBFloat16 };
+enum class SavedActivations { kAuto, kNone, kBlock };
+enum class DeviceKind { kAuto, kCpu, kCuda };
+
+struct ComputeOptions {
+  DeviceKind device = DeviceKind::kAuto;
+  int device_index = 0;
+  ComputeDType dtype = ComputeDType::kAuto;  // bf16: auto | true | false
+  SavedActivations saved_activations = SavedActivations::kAuto;
+  int threads = 0;  // 0: all cores this process may use
+};
+
+struct EvalOptions {
+  std::optional<double> eval_steps;  // >= 1: steps; < 1: fraction of all steps
+  std::optional<int64_t> evals_per_epoch;
+  bool eval_on_start = true;
+};
+
+struct OutputOptions {
+  std::string output_dir;
+  bool overwrite_output_dir = false;
+  std::string run_name;
+  int64_t logging_steps = 10;
+  enum class Progress { kAuto, kBar, kPlain, kJson, kNone } progress = Progress::kAuto;
+};
+
+struct RunOptions {
+  ModelOptions model;
+  AdapterMethod method = AdapterMethod::kLora;
+  LoraOptions lora;
+  QuantOptions quant;
+  DataOptions data;
+  ScheduleOptions schedule;
+  ComputeOptions compute;
+  EvalOptions eval;
+  OutputOptions output;
+  // Every setting as resolved, canonical name -> JSON text, in the table's order: for run.json and `config show`.
+  std::vector<std::pair<std::string, std::string>> resolved;
+  // Notes worth a line before the run (an alias mapped, split names fused, yes/no read as booleans).
+  std::vector<std::string> notes;
+};
+
+}  // namespace phi3tune::config

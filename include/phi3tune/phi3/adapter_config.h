@@ -1,0 +1,45 @@
+// adapter_config.json as PEFT writes and reads it (LoRA only).
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "phi3tune/io/json.h"
+#include "phi3tune/phi3/model_config.h"
+
+namespace phi3tune::phi3 {
+
+struct AdapterConfig {
+  int64_t rank = 8;    // "r"
+  double alpha = 8.0;  // "lora_alpha"
+  double dropout = 0.0;
+  bool use_rslora = false;
+  std::vector<std::string>
+      target_modules;        // module names or paths; a list entry matches a path that equals it or ends in "." + it
+  std::string target_regex;  // instead of the list: a full match over the module path
+  std::vector<std::pair<std::string, int64_t>> rank_pattern;  // first key whose (.*\.)?(KEY)$ matches the path wins
+  std::vector<std::pair<std::string, double>> alpha_pattern;
+  std::string base_model_name_or_path;
+
+  // After pattern overrides.
+  int64_t rank_of(const std::string& module_path) const;
+  double alpha_of(const std::string& module_path) const;
+  // alpha / r, or alpha / sqrt(r) with rsLoRA.
+  double scale_of(const std::string& module_path) const;
+  bool targets(const std::string& module_path) const;
+};
+
+// Throws CheckpointError: not LoRA, DoRA, bias, modules_to_save, lora_bias or another method we cannot hold; wrong
+// types.
+AdapterConfig parse_adapter_config(const io::Json& json, const std::string& place);
+AdapterConfig read_adapter_config(const std::string& folder);
+// The portable set of keys that old and new readers accept, sorted, 2-space indent, newline-free end as json.dumps.
+std::string adapter_config_text(const AdapterConfig& config);
+
+// "base_model.model.model.layers.3.self_attn.qkv_proj.lora_A.weight"
+std::string lora_tensor_name(const std::string& module_path, char a_or_b);
+
+}  // namespace phi3tune::phi3

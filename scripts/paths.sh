@@ -39,6 +39,6 @@ fill_folder() {
 
 # The numbers of a libtorch folder, e.g. 2.11.0; nothing if it is none.
 libtorch_version() {
-  sed -nE 's/^#define TORCH_VERSION_(MAJOR|MINOR|PATCH) ([0-9]+).*/\2/p' \
-    "$1/include/torch/headeronly/version.h" 2>/dev/null | paste -sd.
+  local header="$1/include/torch/headeronly/version.h"
+  [[ ! -f "$header" ]] || sed -nE 's/^#define TORCH_VERSION_(MAJOR|MINOR|PATCH) ([0-9]+).*/\2/p' "$header" | paste -sd.
 }

@@ -42,11 +42,15 @@ endfunction()
 # Files named *_avx2.cpp and *_avx512.cpp are compiled for that instruction set and chosen at run time.
 function(phi3tune_cpu_variants sources)
   foreach(source IN LISTS sources)
+    set(bits "")
+    if(source MATCHES "/src/quant/")
+      set(bits ";-ffp-contract=off")  # promised bits: no multiply-add is fused unless it is spelled
+    endif()
     if(source MATCHES "_avx2\\.cpp$")
-      set_source_files_properties("${source}" PROPERTIES COMPILE_OPTIONS "-O3;-mavx2;-mfma;-mf16c" SKIP_PRECOMPILE_HEADERS ON)
+      set_source_files_properties("${source}" PROPERTIES COMPILE_OPTIONS "-O3;-mavx2;-mfma;-mf16c${bits}" SKIP_PRECOMPILE_HEADERS ON)
     elseif(source MATCHES "_avx512\\.cpp$")
       set_source_files_properties("${source}" PROPERTIES
-        COMPILE_OPTIONS "-O3;-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512vbmi;-mavx512bf16;-mfma;-mprefer-vector-width=512"
+        COMPILE_OPTIONS "-O3;-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512vbmi;-mavx512bf16;-mfma;-mprefer-vector-width=512${bits}"
         SKIP_PRECOMPILE_HEADERS ON)
     endif()
   endforeach()

@@ -1,0 +1,56 @@
+// The trained part: a low-rank pair beside some of the frozen linears, in flat buffers that the optimizer walks once.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "phi3tune/phi3/adapter_config.h"
+#include "phi3tune/phi3/model_config.h"
+
+namespace phi3tune::model {
+
+// Views into the flat buffers; A [rank, in], B [out, rank].
+struct LoraPair {
+  std::string module_path;  // "model.layers.3.self_attn.qkv_proj"
+  int64_t layer = 0;
+  phi3::LinearKind kind{};
+  int64_t rank = 0;
+  double scale = 0.0;
+  at::Tensor a, b;                  // masters: float32, or float64 in a float64 model
+  at::Tensor grad_a, grad_b;        // the same dtype
+  at::Tensor compute_a, compute_b;  // copies in the compute dtype; the masters themselves where that is the same
+};
+
+class LoraAdapters {
+ public:
+  // Pairs for every module of the config's targets, layer by layer, in the order qkv, o, gate_up, down; A
+  // kaiming-uniform (U(-1/sqrt(in), 1/sqrt(in))) or gaussian (std 1/rank), B zero, from a counter-based stream of
+  // (seed, module path, element).
+  LoraAdapters(const phi3::ModelConfig& model, const phi3::AdapterConfig& config, at::ScalarType compute_dtype,
+               uint64_t seed, bool gaussian);
+
+  const phi3::AdapterConfig& config() const noexcept { return config_; }
+  const std::vector<LoraPair>& pairs() const noexcept { return pairs_; }
+  // Null where a linear is not adapted.
+  const LoraPair* find(int64_t layer, phi3::LinearKind kind) const noexcept;
+
+  // Flat, all pairs one after the other (A then B of each): [n] of the master dtype.
+  const at::Tensor& parameters() const noexcept { return parameters_; }
+  const at::Tensor& gradients() const noexcept { return gradients_; }
+  int64_t count() const noexcept { return parameters_.numel(); }
+  void zero_gradients();
+  // After the masters changed.
+  void refresh_compute_copies();
+
+ private:
+  phi3::AdapterConfig config_;
+  std::vector<LoraPair> pairs_;
+  std::vector<std::array<int64_t, phi3::kLinearKinds>> index_;  // per layer; -1: none
+  at::Tensor parameters_, gradients_, compute_;
+};
+
+}  // namespace phi3tune::model

@@ -62,6 +62,10 @@ struct NumericsError : ErrorOf<ExitCode::kDiverged> {
 struct CheckpointError : ErrorOf<ExitCode::kCheckpoint> {
   using ErrorOf::ErrorOf;
 };
+// A stop was asked for while loading or reading: nothing is lost, the same command starts again.
+struct Interrupted : ErrorOf<ExitCode::kInterrupted> {
+  using ErrorOf::ErrorOf;
+};
 struct InternalError : ErrorOf<ExitCode::kBug> {
   using ErrorOf::ErrorOf;
 };

@@ -1,0 +1,123 @@
+#include "phi3tune/model/lora.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <numbers>
+
+#include "phi3tune/core/hash.h"
+#include "phi3tune/ops/ops.h"
+
+namespace phi3tune::model {
+namespace {
+
+constexpr std::array kKinds{phi3::LinearKind::kQkv, phi3::LinearKind::kO, phi3::LinearKind::kGateUp,
+                            phi3::LinearKind::kDown};
+
+// A stream of uniform numbers that depends on (seed, module path, index) alone, so an adapter's start does not depend
+// on which other modules are adapted. The mixer is SplitMix64's.
+class Stream {
+ public:
+  Stream(uint64_t seed, const std::string& path) : key_(hash_bytes(path).low ^ mix(seed)) {}
+  // In [0, 1).
+  double uniform(uint64_t index) const {
+    return static_cast<double>(mix(key_ + (index + 1) * 0x9E3779B97F4A7C15ULL) >> 11) * 0x1.0p-53;
+  }
+  double normal(uint64_t index) const {
+    const double radius = std::sqrt(-2.0 * std::log(1.0 - uniform(2 * index)));
+    return radius * std::cos(2.0 * std::numbers::pi * uniform(2 * index + 1));
+  }
+
+ private:
+  static uint64_t mix(uint64_t z) {
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
+    return z ^ (z >> 31);
+  }
+  uint64_t key_;
+};
+
+template <typename T>
+void fill_a(at::Tensor& a, const Stream& stream, bool gaussian) {
+  const double bound = 1.0 / std::sqrt(static_cast<double>(a.size(1)));
+  const double deviation = 1.0 / static_cast<double>(a.size(0));
+  auto* values = a.data_ptr<T>();
+  for (int64_t i = 0; i < a.numel(); ++i) {
+    const auto index = static_cast<uint64_t>(i);
+    values[i] =
+        static_cast<T>(gaussian ? deviation * stream.normal(index) : bound * (2.0 * stream.uniform(index) - 1.0));
+  }
+}
+
+}  // namespace
+
+LoraAdapters::LoraAdapters(const phi3::ModelConfig& model, const phi3::AdapterConfig& config,
+                           at::ScalarType compute_dtype, uint64_t seed, bool gaussian)
+    : config_(config), index_(static_cast<size_t>(model.num_layers)) {
+  for (auto& layer : index_) {
+    layer.fill(-1);
+  }
+  int64_t total = 0;
+  for (int64_t layer = 0; layer < model.num_layers; ++layer) {
+    for (const auto kind : kKinds) {
+      LoraPair pair;
+      pair.module_path = phi3::linear_path(layer, kind);
+      if (!config.targets(pair.module_path)) {
+        continue;
+      }
+      pair.layer = layer;
+      pair.kind = kind;
+      pair.rank = config.rank_of(pair.module_path);
+      pair.scale = config.scale_of(pair.module_path);
+      total += pair.rank * (phi3::linear_in(model, kind) + phi3::linear_out(model, kind));
+      index_[static_cast<size_t>(layer)][static_cast<size_t>(kind)] = static_cast<int64_t>(pairs_.size());
+      pairs_.push_back(std::move(pair));
+    }
+  }
+
+  const auto master_dtype = compute_dtype == at::kDouble ? at::kDouble : at::kFloat;
+  parameters_ = at::zeros({total}, at::dtype(master_dtype));
+  gradients_ = at::zeros({total}, at::dtype(master_dtype));
+  compute_ = compute_dtype == master_dtype ? parameters_ : at::zeros({total}, at::dtype(compute_dtype));
+  int64_t offset = 0;
+  for (auto& pair : pairs_) {
+    const int64_t in = phi3::linear_in(model, pair.kind);
+    const int64_t out = phi3::linear_out(model, pair.kind);
+    const int64_t b_offset = offset + pair.rank * in;
+    const auto view_a = [&](const at::Tensor& flat) {
+      return flat.narrow(0, offset, pair.rank * in).view({pair.rank, in});
+    };
+    const auto view_b = [&](const at::Tensor& flat) {
+      return flat.narrow(0, b_offset, out * pair.rank).view({out, pair.rank});
+    };
+    pair.a = view_a(parameters_);
+    pair.b = view_b(parameters_);
+    pair.grad_a = view_a(gradients_);
+    pair.grad_b = view_b(gradients_);
+    pair.compute_a = view_a(compute_);
+    pair.compute_b = view_b(compute_);
+    offset = b_offset + out * pair.rank;
+    const Stream stream(seed, pair.module_path);
+    if (master_dtype == at::kDouble) {
+      fill_a<double>(pair.a, stream, gaussian);
+    } else {
+      fill_a<float>(pair.a, stream, gaussian);
+    }
+  }
+  refresh_compute_copies();
+}
+
+const LoraPair* LoraAdapters::find(int64_t layer, phi3::LinearKind kind) const noexcept {
+  const int64_t index = index_[static_cast<size_t>(layer)][static_cast<size_t>(kind)];
+  return index < 0 ? nullptr : &pairs_[static_cast<size_t>(index)];
+}
+
+void LoraAdapters::zero_gradients() { gradients_.zero_(); }
+
+void LoraAdapters::refresh_compute_copies() {
+  if (!compute_.is_same(parameters_)) {
+    ops::convert(compute_, parameters_);
+  }
+}
+
+}  // namespace phi3tune::model

@@ -4,6 +4,7 @@
 #include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
+#include <algorithm>
 #include <sstream>
 
 #include "phi3tune/core/error.h"
@@ -200,6 +201,15 @@ bool check_bytes(std::string_view text, const std::string& file, std::vector<std
   return false;
 }
 
+// The parser's own words for a tab in front of a line speak of something else.
+std::string tab_hint(std::string_view text, const YAML::Mark& mark) {
+  for (int line = 0; line < mark.line && text.find('\n') != std::string_view::npos; ++line) {
+    text.remove_prefix(text.find('\n') + 1);
+  }
+  const auto indent = text.substr(0, std::min(text.find_first_not_of(" \t"), text.size()));
+  return indent.find('\t') == std::string_view::npos ? "" : "; the line is indented with a tab, YAML wants spaces";
+}
+
 }  // namespace
 
 std::string Position::text() const { return line == 0 ? file : fmt::format("{}:{}:{}", file, line, column); }
@@ -224,7 +234,7 @@ YamlNode parse_yaml(std::string_view text, const std::string& file) {
       }
     } catch (const StopReading&) {
     } catch (const YAML::Exception& error) {
-      builder.fault(error.mark, error.msg);
+      builder.fault(error.mark, error.msg + tab_hint(text, error.mark));
     }
   }
   if (!faults.empty()) {

@@ -1,0 +1,44 @@
+// The loss over a set of examples, and when a run takes it.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "phi3tune/config/options.h"
+#include "phi3tune/data/batching.h"
+#include "phi3tune/data/dataset.h"
+#include "phi3tune/train/learner.h"
+#include "phi3tune/train/metrics.h"
+
+namespace phi3tune::train {
+
+struct EvaluationSet {
+  std::string name;
+  std::span<const data::Example> examples;
+  const data::Dataset* dataset = nullptr;  // that the examples' sources belong to
+};
+
+// Mean over all trained tokens, in order, without dropout; nullopt when the stop flag was seen (polled per batch).
+// `step` and `epoch` are only carried into the result. Throws NumericsError naming the set and the sources of the first
+// batch whose loss is not finite.
+std::optional<EvalMetrics> evaluate(Learner& learner, const EvaluationSet& set, const config::ScheduleOptions& schedule,
+                                    const config::DataOptions& data, int64_t step, double epoch,
+                                    TrainObserver& observer);
+
+// eval_steps >= 1: every so many updates; < 1: every ceil(share of all updates). evals_per_epoch: that many in each
+// epoch, evenly, the last at its end (as many as there are updates, at most). Neither: none between start and end.
+class EvaluationTimes {
+ public:
+  EvaluationTimes(const config::EvalOptions& options, const data::StepPlan& plan);
+  // After `completed` updates.
+  bool due(int64_t completed) const noexcept;
+
+ private:
+  int64_t every_ = 0;
+  int64_t per_epoch_ = 0;
+  int64_t updates_per_epoch_ = 0;
+};
+
+}  // namespace phi3tune::train

@@ -1,0 +1,68 @@
+// The loop: epochs, optimizer steps, micro-batches; evaluations between them.
+//
+// It prints nothing and opens no file: what happens goes to an observer. The order of the data, the dropout and every
+// sum depend on the options alone, so the same run twice has the same bits (with the same thread count).
+//
+// The loss of a step is a mean over the trained tokens of all its micro-batches: however the rows are cut into
+// micro-batches, its gradient is the same. The last step of an epoch takes the rows that are left.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "phi3tune/config/options.h"
+#include "phi3tune/data/batching.h"
+#include "phi3tune/data/dataset.h"
+#include "phi3tune/train/evaluation.h"
+#include "phi3tune/train/learner.h"
+#include "phi3tune/train/metrics.h"
+#include "phi3tune/train/optimizer.h"
+#include "phi3tune/train/schedule.h"
+
+namespace phi3tune::train {
+
+struct TrainerOptions {
+  config::ScheduleOptions schedule;
+  config::DataOptions data;  // packing, shuffling, grouping
+  config::EvalOptions eval;
+};
+
+class Trainer {
+ public:
+  // The dataset, the examples of the evaluation sets and the observer must outlive the trainer. Throws ConfigError for
+  // settings the schedule would ignore, DataError when there is nothing to train.
+  Trainer(Learner& learner, const data::Dataset& dataset, std::vector<EvaluationSet> evaluation_sets,
+          TrainerOptions options, TrainObserver& observer);
+
+  // Trains to the end, or until the stop flag is seen (polled per micro-batch): an unfinished step is then given up, so
+  // the parameters are those after `steps` whole updates.
+  //
+  // Throws NumericsError, and makes no update, when a loss or the norm of the gradients is not finite; it names the
+  // step and the samples (file:line).
+  TrainResult run();
+
+  const RunPlan& plan() const noexcept { return run_plan_; }
+  const AdamW& optimizer() const noexcept { return optimizer_; }
+
+ private:
+  using Step = std::vector<std::vector<int64_t>>;  // rows of each micro-batch
+  // Each of the three is false when the stop flag was seen.
+  bool train_epochs();
+  bool train_step(const Step& step, double epochs_done);
+  bool evaluate_all(std::vector<EvalMetrics>& results);
+
+  Learner& learner_;
+  const data::Dataset& dataset_;
+  std::vector<EvaluationSet> evaluation_sets_;
+  TrainerOptions options_;
+  TrainObserver& observer_;
+  std::vector<data::Row> rows_;
+  data::StepPlan step_plan_;
+  LearningRateSchedule schedule_;
+  EvaluationTimes evaluation_times_;
+  AdamW optimizer_;
+  RunPlan run_plan_;
+  TrainResult result_;
+};
+
+}  // namespace phi3tune::train

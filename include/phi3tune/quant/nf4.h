@@ -73,7 +73,11 @@ bool force_dequantize_isa(const char* name) noexcept;
 // quant_state.bitsandbytes__nf4: the JSON text, members in the reference's order and spacing.
 std::string quant_state_json(const Nf4Tensor& tensor);
 // Fills block size, source dtype, shape, offset from that text (any member order). Throws ModelError(place: ...) for
-// FP4, other block kinds, or sizes that disagree.
+// FP4, other block kinds, unknown members, or sizes that disagree with the rows, cols and vectors already there.
 void parse_quant_state(const std::string& text, const std::string& place, Nf4Tensor& tensor);
+
+// For a tensor filled from a file. Throws ModelError(place: ...) unless every vector has the length that the shape asks
+// for and every value is finite.
+void check_nf4(const Nf4Tensor& tensor, const std::string& place);
 
 }  // namespace phi3tune::quant

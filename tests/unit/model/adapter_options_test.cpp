@@ -1,0 +1,70 @@
+#include "phi3tune/model/adapter_options.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "phi3tune/core/error.h"
+
+namespace phi3tune {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+phi3::ModelConfig three_layers() {
+  phi3::ModelConfig config;
+  config.num_layers = 3;
+  return config;
+}
+
+phi3::AdapterConfig adapt(const config::LoraOptions& options) {
+  return model::adapter_config_for(options, three_layers(), "base");
+}
+
+std::string fault(const config::LoraOptions& options) {
+  try {
+    adapt(options);
+  } catch (const ConfigError& error) {
+    return error.what();
+  }
+  return "accepted";
+}
+
+TEST(AdapterOptions, AllLinearNamesTheFourFusedLinears) {
+  EXPECT_THAT(adapt({}).target_modules, ElementsAre("qkv_proj", "o_proj", "gate_up_proj", "down_proj"));
+}
+
+TEST(AdapterOptions, ExcludedModulesAreLeftOut) {
+  config::LoraOptions options;
+  options.exclude_modules = {"o_proj"};
+  EXPECT_THAT(adapt(options).target_modules, ElementsAre("qkv_proj", "gate_up_proj", "down_proj"));
+}
+
+TEST(AdapterOptions, ARegexOverSomeLayersBecomesTheirPaths) {
+  config::LoraOptions options;
+  options.target_regex = R"(model\.layers\.[12]\.mlp\.down_proj)";
+  EXPECT_THAT(adapt(options).target_modules,
+              ElementsAre("model.layers.1.mlp.down_proj", "model.layers.2.mlp.down_proj"));
+}
+
+TEST(AdapterOptions, AnEntryThatMatchesNothingIsNamed) {
+  config::LoraOptions options;
+  options.target_modules = {"qkv_proj", "lm_head"};
+  EXPECT_THAT(fault(options), HasSubstr("\"lm_head\" matches no module"));
+}
+
+TEST(AdapterOptions, ExcludingEverythingIsRefused) {
+  config::LoraOptions options;
+  options.target_modules = {"o_proj"};
+  options.exclude_modules = {"o_proj"};
+  EXPECT_THAT(fault(options), HasSubstr("nothing is left to adapt"));
+}
+
+TEST(AdapterOptions, ABrokenRegexIsRefused) {
+  config::LoraOptions options;
+  options.target_regex = "(";
+  EXPECT_THAT(fault(options), HasSubstr("not a regular expression"));
+}
+
+}  // namespace
+}  // namespace phi3tune

@@ -1,0 +1,147 @@
+// What must not change the result: how documents are packed or split, what is recomputed, where a run starts.
+#include <gtest/gtest.h>
+
+#include "phi3tune/model/adapter_options.h"
+#include "reference.h"
+
+namespace phi3tune {
+namespace {
+
+using test::Document;
+using test::make_batch;
+using test::make_setup;
+
+std::vector<Document> documents(const std::string& kind) {
+  const bool has_short = kind == "longrope" || kind == "partial";
+  return test::documents_of(test::read_tensors(test::kReferences + "/forward_backward/" + kind +
+                                               (has_short ? ".short" : ".long") + ".packed.float64.safetensors"));
+}
+
+// Gradients of the sum over `groups`, each a micro-batch, normalised by all their targets.
+at::Tensor gradients(test::Setup& setup, const std::vector<std::vector<Document>>& groups) {
+  double targets = 0;
+  std::vector<model::TokenBatch> batches;
+  for (const auto& group : groups) {
+    batches.push_back(make_batch(group, setup.model->wide_dtype()));
+    targets += static_cast<double>(batches.back().targets.numel());
+  }
+  setup.adapters->zero_gradients();
+  for (const auto& batch : batches) {
+    setup.model->forward_backward(batch, 1.0 / targets, 7);
+  }
+  return setup.adapters->gradients().clone();
+}
+
+model::Phi3Options options(at::ScalarType dtype, double dropout = 0.0) {
+  model::Phi3Options made;
+  made.compute_dtype = dtype;
+  made.dropout = dropout;
+  made.dropout_seed = 5;
+  return made;
+}
+
+TEST(Invariance, AStepsGradientDoesNotDependOnHowItsDocumentsAreCut) {
+  for (const char* kind : {"mha", "gqa", "longrope", "partial"}) {
+    for (const double dropout : {0.0, 0.1}) {
+      SCOPED_TRACE(std::string(kind) + " dropout " + std::to_string(dropout));
+      const auto all = documents(kind);
+      std::vector<std::vector<Document>> alone;
+      for (const auto& document : all) {
+        alone.push_back({document});
+      }
+      const std::vector<std::vector<Document>> ragged{{all[0]}, {all.begin() + 1, all.end()}};
+      const std::vector<std::vector<Document>> reversed{{all.rbegin(), all.rend()}};
+      for (const auto& [dtype, bound] : {std::pair{at::kDouble, 1e-10}, std::pair{at::kFloat, 1e-5}}) {
+        auto setup = make_setup(kind, options(dtype, dropout));
+        const auto packed = gradients(setup, {all});
+        EXPECT_LE(test::relative_error(gradients(setup, alone), packed), bound);
+        EXPECT_LE(test::relative_error(gradients(setup, ragged), packed), bound);
+        EXPECT_LE(test::relative_error(gradients(setup, reversed), packed), bound);
+      }
+    }
+  }
+}
+
+TEST(Invariance, DropoutChangesGradientsAndItsStepDoes) {
+  const auto all = documents("mha");
+  auto plain = make_setup("mha", options(at::kFloat));
+  auto dropped = make_setup("mha", options(at::kFloat, 0.1));
+  EXPECT_GT(test::relative_error(gradients(dropped, {all}), gradients(plain, {all})), 1e-2);
+  const auto batch = make_batch(all, at::kFloat);
+  dropped.adapters->zero_gradients();
+  dropped.model->forward_backward(batch, 1.0, 1);
+  const auto first = dropped.adapters->gradients().clone();
+  dropped.adapters->zero_gradients();
+  dropped.model->forward_backward(batch, 1.0, 2);
+  EXPECT_GT(test::relative_error(dropped.adapters->gradients(), first), 1e-2);
+}
+
+TEST(Invariance, RecomputingABlockGivesTheSameBits) {
+  for (const char* kind : {"mha", "gqa", "longrope", "partial"}) {
+    for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+      for (const bool quantize : {false, true}) {
+        SCOPED_TRACE(std::string(kind) + (quantize ? " nf4" : ""));
+        auto saving = options(dtype, 0.1);
+        saving.quantize = quantize;
+        auto recomputing = saving;
+        recomputing.save_activations = false;
+        auto a = make_setup(kind, saving);
+        auto b = make_setup(kind, recomputing);
+        EXPECT_TRUE(test::same_bits(gradients(a, {documents(kind)}), gradients(b, {documents(kind)})));
+      }
+    }
+  }
+}
+
+TEST(Invariance, TheSameStepTwiceGivesTheSameBits) {
+  auto setup = make_setup("gqa", options(at::kBFloat16, 0.1));
+  const auto first = gradients(setup, {documents("gqa")});
+  EXPECT_TRUE(test::same_bits(gradients(setup, {documents("gqa")}), first));
+}
+
+TEST(Invariance, EvaluationAgreesWithTheTrainingLoss) {
+  for (const char* kind : {"mha", "longrope"}) {
+    auto setup = make_setup(kind, options(at::kDouble));
+    const auto batch = make_batch(documents(kind), at::kDouble);
+    const auto trained = setup.model->forward_backward(batch, 1.0, 1);
+    const auto evaluated = setup.model->evaluate(batch);
+    EXPECT_DOUBLE_EQ(trained.weighted_loss, evaluated.weighted_loss);
+    EXPECT_EQ(trained.targets, evaluated.targets);
+    EXPECT_EQ(trained.correct, evaluated.correct);
+  }
+}
+
+TEST(LoraAdapters, FreshAdapterLeavesLogitsUnchanged) {
+  auto setup = make_setup("gqa", options(at::kFloat));
+  model::LoraAdapters fresh(setup.folder->config(), setup.adapters->config(), at::kFloat, 3, false);
+  const auto batch = make_batch(documents("gqa"), at::kFloat);
+  setup.model->attach(nullptr);
+  const auto base = setup.model->logits(batch).clone();
+  setup.model->attach(&fresh);
+  EXPECT_TRUE(test::same_bits(setup.model->logits(batch), base));
+  setup.model->attach(setup.adapters.get());
+  EXPECT_FALSE(test::same_bits(setup.model->logits(batch), base));
+}
+
+TEST(LoraAdapters, StartIsUniformInPeftsBoundsAndIndependentOfOtherModules) {
+  const auto setup = make_setup("mha", options(at::kFloat));
+  const auto& model = setup.folder->config();
+  config::LoraOptions lora;
+  lora.rank = 8;
+  const model::LoraAdapters all(model, model::adapter_config_for(lora, model, "base"), at::kFloat, 11, false);
+  ASSERT_EQ(all.pairs().size(), 8U);
+  for (const auto& pair : all.pairs()) {
+    const double bound = 1.0 / std::sqrt(static_cast<double>(pair.a.size(1)));
+    EXPECT_LE(pair.a.abs().max().item<double>(), bound);
+    EXPECT_GT(pair.a.abs().max().item<double>(), 0.9 * bound);
+    EXPECT_LT(std::abs(pair.a.mean().item<double>()), 0.1 * bound);
+    EXPECT_EQ(pair.b.abs().max().item<double>(), 0.0);
+  }
+  lora.target_modules = {"down_proj"};
+  const model::LoraAdapters one(model, model::adapter_config_for(lora, model, "base"), at::kFloat, 11, false);
+  ASSERT_EQ(one.pairs().size(), 2U);
+  EXPECT_TRUE(test::same_bits(one.pairs()[1].a, all.find(1, phi3::LinearKind::kDown)->a));
+}
+
+}  // namespace
+}  // namespace phi3tune

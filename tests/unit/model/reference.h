@@ -1,0 +1,102 @@
+// A tiny model, its adapter, and what transformers and PEFT made of one batch (tests/references/README.md).
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "phi3tune/model/lora.h"
+#include "phi3tune/model/phi3_model.h"
+#include "support/tensors.h"
+
+namespace phi3tune::test {
+
+inline const std::string kReferences = std::string(PHI3TUNE_SOURCE_DIR) + "/tests/references";
+
+struct Setup {
+  std::unique_ptr<phi3::ModelFolder> folder;
+  std::unique_ptr<model::LoraAdapters> adapters;
+  std::unique_ptr<model::Phi3Model> model;
+};
+
+inline void fill_adapters(model::LoraAdapters& adapters, const std::string& folder) {
+  const auto tensors = read_tensors(folder + "/adapter_model.safetensors");
+  for (const auto& pair : adapters.pairs()) {
+    pair.a.copy_(tensors.at(phi3::lora_tensor_name(pair.module_path, 'A')));
+    pair.b.copy_(tensors.at(phi3::lora_tensor_name(pair.module_path, 'B')));
+  }
+  adapters.refresh_compute_copies();
+}
+
+inline Setup make_setup(const std::string& kind, model::Phi3Options options) {
+  Setup setup;
+  setup.folder = std::make_unique<phi3::ModelFolder>(phi3::ModelFolder::open(kReferences + "/models/" + kind));
+  const auto adapter_folder = kReferences + "/adapters/" + kind.substr(0, kind.find("_nf4"));
+  setup.adapters = std::make_unique<model::LoraAdapters>(
+      setup.folder->config(), phi3::read_adapter_config(adapter_folder), options.compute_dtype, 1, false);
+  fill_adapters(*setup.adapters, adapter_folder);
+  setup.model = std::make_unique<model::Phi3Model>(model::Phi3Model::load(*setup.folder, options));
+  setup.model->attach(setup.adapters.get());
+  return setup;
+}
+
+struct Document {
+  std::vector<int64_t> ids;
+  std::vector<int64_t> labels;
+  uint64_t sample_id = 0;
+};
+
+// The documents of a packed reference file.
+inline std::vector<Document> documents_of(const std::map<std::string, at::Tensor>& reference) {
+  const auto& cu = reference.at("cu_seqlens");
+  const auto* ids = reference.at("input_ids").data_ptr<int64_t>();
+  const auto* labels = reference.at("labels").data_ptr<int64_t>();
+  std::vector<Document> documents;
+  for (int64_t i = 0; i + 1 < cu.numel(); ++i) {
+    const auto begin = cu.data_ptr<int64_t>()[i];
+    const auto end = cu.data_ptr<int64_t>()[i + 1];
+    documents.push_back({{ids + begin, ids + end}, {labels + begin, labels + end}, 1000 + static_cast<uint64_t>(i)});
+  }
+  return documents;
+}
+
+inline model::TokenBatch make_batch(const std::vector<Document>& documents, at::ScalarType wide) {
+  model::TokenBatch batch;
+  std::vector<int64_t> ids, rows, targets;
+  batch.cu_seqlens.push_back(0);
+  for (const auto& document : documents) {
+    const auto begin = static_cast<int64_t>(ids.size());
+    ids.insert(ids.end(), document.ids.begin(), document.ids.end());
+    for (size_t i = 1; i < document.labels.size(); ++i) {
+      if (document.labels[i] != -100) {
+        rows.push_back(begin + static_cast<int64_t>(i) - 1);
+        targets.push_back(document.labels[i]);
+      }
+    }
+    batch.cu_seqlens.push_back(static_cast<int32_t>(ids.size()));
+    batch.sample_ids.push_back(document.sample_id);
+  }
+  batch.input_ids = at::tensor(ids, at::dtype(at::kLong));
+  batch.target_rows = at::tensor(rows, at::dtype(at::kLong));
+  batch.targets = at::tensor(targets, at::dtype(at::kLong));
+  batch.weights = at::ones({static_cast<int64_t>(targets.size())}, at::dtype(wide));
+  return batch;
+}
+
+// Largest relative error over the adapter's gradients, one by one.
+inline double gradient_error(const model::LoraAdapters& adapters, const std::map<std::string, at::Tensor>& reference) {
+  double worst = 0.0;
+  for (const auto& pair : adapters.pairs()) {
+    for (const char half : {'A', 'B'}) {
+      const auto& ours = half == 'A' ? pair.grad_a : pair.grad_b;
+      const double error = relative_error(ours, reference.at("grad." + phi3::lora_tensor_name(pair.module_path, half)));
+      worst = error > worst || std::isnan(error) ? error : worst;
+    }
+  }
+  return worst;
+}
+
+}  // namespace phi3tune::test

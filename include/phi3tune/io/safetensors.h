@@ -54,6 +54,8 @@ class SafetensorsFile {
   // Bytes of a tensor inside the mapping. They may be unaligned when the header length is odd: copy, do not cast,
   // unless is_aligned says so.
   std::span<const std::byte> data(const TensorEntry& entry) const noexcept;
+  // The whole file, header included.
+  std::span<const std::byte> bytes() const noexcept { return file_.bytes(); }
   // Gives the mapped pages of a tensor back to the system; its bytes stay readable.
   void release(const TensorEntry& entry) const noexcept;
 

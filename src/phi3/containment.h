@@ -1,0 +1,17 @@
+// Files of a model folder are opened only where the folder's own rules put them.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace phi3tune::phi3 {
+
+// True for a bare file name: no separators, no "." or "..", no control characters.
+bool is_bare_name(std::string_view name) noexcept;
+
+// True if `path`, with all links followed, lies in `folder`, with all links followed. The one exception is the cache
+// layout of huggingface_hub: in <repo>/snapshots/<revision>, files are links into <repo>/blobs. False when the file
+// does not exist.
+bool lies_inside(const std::string& folder, const std::string& path);
+
+}  // namespace phi3tune::phi3

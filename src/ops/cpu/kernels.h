@@ -1,0 +1,60 @@
+// The CPU's own vector kernels: pointers and sizes, one thread, rows [0, rows).
+//
+// The same source is compiled for AVX-512, AVX2 and the portable baseline; the best that this processor has is chosen
+// once. T is the compute type in memory, W its wide type.
+#pragma once
+
+#include <cstdint>
+
+namespace phi3tune::ops::cpu {
+
+// Keeps elements whose 32 random bits are >= threshold; random bits from `words` of one document (see philox.h).
+struct DropoutRow {
+  uint32_t words[4];   // the document's key and the two fixed counter words
+  uint32_t position;   // in the document
+  uint32_t threshold;  // p * 2^32
+  double scale;        // 1 / (1 - p)
+};
+
+template <typename T, typename W>
+struct Kernels {
+  void (*rms_norm)(T* y, W* rstd, const T* x, const T* weight, int64_t rows, int64_t dim, double eps);
+  void (*add_rms_norm)(T* y, W* rstd, T* residual, const T* delta, const T* weight, int64_t rows, int64_t dim,
+                       double eps);
+  void (*rms_norm_backward)(T* dx, const T* dy, const T* x, const W* rstd, const T* weight, int64_t rows, int64_t dim);
+  void (*add)(T* residual, const T* delta, int64_t n);
+  // `heads` heads of `head_dim` at the front of each row of `stride` elements.
+  void (*rope)(T* qkv, const W* cosine, const W* sine, int64_t rows, int64_t stride, int64_t heads, int64_t head_dim,
+               int64_t half, bool inverse);
+  void (*swiglu)(T* hidden, const T* gate_up, int64_t rows, int64_t dim);
+  void (*swiglu_backward)(T* d_gate_up, const T* d_hidden, const T* gate_up, int64_t rows, int64_t dim);
+  // losses: cross-entropy of each row, unweighted. With gradient: logits = factors[row] * (softmax - onehot).
+  void (*cross_entropy)(T* logits, double* losses, uint8_t* correct, const int64_t* targets, const double* factors,
+                        int64_t rows, int64_t vocabulary, bool gradient);
+  void (*dropout)(T* out, const T* x, int64_t columns, const DropoutRow& row);
+  // dx += masked and scaled (du A) for one row: du [rank], a [rank, columns].
+  void (*lora_input_gradient_dropout)(T* dx, const T* du, const T* a, int64_t columns, int64_t rank,
+                                      const DropoutRow& row);
+};
+
+struct KernelSet {
+  const char* isa;
+  Kernels<float, float> f32;
+  Kernels<uint16_t, float> bf16;
+  Kernels<double, double> f64;
+  // Flat AdamW and sums over the wide types; see ops.h.
+  void (*adamw_f32)(float* p, const float* g, float* m, float* v, int64_t n, const double* constants);
+  void (*adamw_f64)(double* p, const double* g, double* m, double* v, int64_t n, const double* constants);
+  double (*sum_of_squares_f32)(const float* values, int64_t n);
+  double (*sum_of_squares_f64)(const double* values, int64_t n);
+};
+
+extern const KernelSet kKernelsAvx512;
+extern const KernelSet kKernelsAvx2;
+extern const KernelSet kKernelsPortable;
+
+// The best this processor has. For tests, force one by name ("avx512", "avx2", "portable"); false: not available.
+const KernelSet& kernels() noexcept;
+bool force_kernels(const char* isa) noexcept;
+
+}  // namespace phi3tune::ops::cpu

@@ -1,0 +1,55 @@
+// The output folder of a run and its run.json: who owns which file, and what the run was.
+//
+// A file is deleted only if a run.json of ours lists it, so a name is claimed before the file is written. One process
+// at a time holds the folder.
+#pragma once
+
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "phi3tune/io/json.h"
+
+namespace phi3tune::checkpoint {
+
+using Facts = std::vector<std::pair<std::string, std::string>>;
+
+struct RunRecord {
+  std::string status = "running";  // running | finished | stopped | failed
+  std::string run_name;
+  Facts settings;  // every setting as resolved: canonical name, JSON text
+  Facts versions;  // program, libtorch, compiler
+  Facts hashes;    // base, data, tokenizer, template, program
+  Facts compute;   // threads, dtype, instruction set, saved activations, device
+  io::Json results = io::Json::object();
+};
+
+class RunFolder {
+ public:
+  // An absent or empty folder is made and held. Anything in it: ConfigError that names overwrite_output_dir. With
+  // `overwrite`: the files that its run.json lists, and what was left of writing them, are deleted; anything else in it
+  // is foreign and makes a ConfigError, before a byte is touched. A folder that another process holds: ConfigError.
+  // Throws ResourceError for what the disk refuses.
+  static RunFolder prepare(const std::string& path, bool overwrite);
+  RunFolder(RunFolder&& other) noexcept;
+  RunFolder& operator=(RunFolder&&) = delete;
+  ~RunFolder();
+
+  const std::string& path() const noexcept { return path_; }
+  std::string file(const std::string& name) const { return path_ + "/" + name; }
+
+  // Names, relative to the folder ("adapter/README.md"), that the run will write. Takes effect with write().
+  void claim(const std::vector<std::string>& names);
+  // run.json, atomically.
+  void write(const RunRecord& record);
+
+ private:
+  RunFolder(std::string path, int lock) : path_(std::move(path)), lock_(lock) {}
+  std::string path_;
+  int lock_ = -1;  // the folder, opened and locked
+  std::set<std::string> files_;
+  std::string started_at_;
+};
+
+}  // namespace phi3tune::checkpoint

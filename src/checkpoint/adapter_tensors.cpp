@@ -1,0 +1,47 @@
+#include "checkpoint/adapter_tensors.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <cstring>
+
+#include "phi3tune/core/error.h"
+#include "phi3tune/phi3/adapter_config.h"
+
+namespace phi3tune::checkpoint {
+
+std::vector<NamedTensor> named_masters(const model::LoraAdapters& adapters) {
+  std::vector<NamedTensor> tensors;
+  for (const model::LoraPair& pair : adapters.pairs()) {
+    tensors.push_back({phi3::lora_tensor_name(pair.module_path, 'A'), pair.a});
+    tensors.push_back({phi3::lora_tensor_name(pair.module_path, 'B'), pair.b});
+  }
+  return tensors;
+}
+
+bool is_adapter_dtype(io::DType dtype) noexcept {
+  return dtype == io::DType::kF32 || dtype == io::DType::kF16 || dtype == io::DType::kBF16;
+}
+
+at::ScalarType scalar_type(io::DType dtype) {
+  require(is_adapter_dtype(dtype), "an adapter is written as F32, F16 or BF16");
+  return dtype == io::DType::kF32 ? at::kFloat : dtype == io::DType::kF16 ? at::kHalf : at::kBFloat16;
+}
+
+at::Tensor tensor_of(const io::SafetensorsFile& file, const io::TensorEntry& entry) {
+  at::Tensor tensor = at::empty(entry.shape, scalar_type(entry.dtype));
+  const std::span<const std::byte> data = file.data(entry);
+  if (!data.empty()) {
+    std::memcpy(tensor.data_ptr(), data.data(), data.size());
+  }
+  return tensor;
+}
+
+std::span<const std::byte> bytes_of(const at::Tensor& tensor) {
+  return {static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()};
+}
+
+std::string shape_text(const std::vector<int64_t>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
+
+}  // namespace phi3tune::checkpoint

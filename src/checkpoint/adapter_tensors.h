@@ -1,0 +1,32 @@
+// Tensors of an adapter file: their names, and bytes to tensors and back.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+#include <vector>
+
+#include "phi3tune/io/safetensors.h"
+#include "phi3tune/model/lora.h"
+
+namespace phi3tune::checkpoint {
+
+struct NamedTensor {
+  std::string name;  // as PEFT writes it
+  at::Tensor value;
+};
+
+// A and B of every pair: the masters themselves.
+std::vector<NamedTensor> named_masters(const model::LoraAdapters& adapters);
+
+// F32, F16 or BF16; anything else is false.
+bool is_adapter_dtype(io::DType dtype) noexcept;
+at::ScalarType scalar_type(io::DType dtype);
+
+// A copy of the bytes as a tensor; they need not be aligned.
+at::Tensor tensor_of(const io::SafetensorsFile& file, const io::TensorEntry& entry);
+// The bytes of a contiguous tensor.
+std::span<const std::byte> bytes_of(const at::Tensor& tensor);
+std::string shape_text(const std::vector<int64_t>& shape);  // "[4, 3072]"
+
+}  // namespace phi3tune::checkpoint

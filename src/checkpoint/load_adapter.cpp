@@ -1,0 +1,125 @@
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <filesystem>
+#include <map>
+#include <set>
+
+#include "checkpoint/adapter_tensors.h"
+#include "phi3tune/checkpoint/adapter.h"
+#include "phi3tune/core/error.h"
+#include "phi3tune/phi3/adapter_config.h"
+
+namespace phi3tune::checkpoint {
+namespace {
+
+namespace fs = std::filesystem;
+
+// All faults of a file, one a line, so that a person repairs it in one go.
+class Faults {
+ public:
+  template <typename... Args>
+  void add(fmt::format_string<Args...> format, Args&&... args) {
+    constexpr int64_t kShown = 50;
+    if (++count_ <= kShown) {
+      text_ += fmt::format("{}{}", text_.empty() ? "" : "\n", fmt::format(format, std::forward<Args>(args)...));
+    }
+    hidden_ = count_ - std::min(count_, kShown);
+  }
+  void throw_if_any() const {
+    if (count_ > 0) {
+      throw CheckpointError(hidden_ > 0 ? fmt::format("{}\nand {} more faults", text_, hidden_) : text_);
+    }
+  }
+
+ private:
+  std::string text_;
+  int64_t count_ = 0;
+  int64_t hidden_ = 0;
+};
+
+io::SafetensorsFile open_tensors(const std::string& folder) {
+  const std::string path = folder + "/adapter_model.safetensors";
+  std::error_code code;
+  if (!fs::exists(path, code)) {
+    for (const char* pickle :
+         {"adapter_model.bin", "adapter_model.pt", "adapter_model.pth", "adapter_model.ckpt", "adapter_model.pkl"}) {
+      if (fs::exists(folder + "/" + pickle, code)) {
+        throw CheckpointError(
+            "{}/{}: a pickle, which can run code and is never read; save the adapter again with "
+            "PEFT's save_pretrained(..., safe_serialization=True)",
+            folder, pickle);
+      }
+    }
+    throw CheckpointError("{}: there is no such file; a PEFT adapter folder holds it beside adapter_config.json", path);
+  }
+  try {
+    return io::SafetensorsFile::open(path);
+  } catch (const ModelError& error) {
+    throw CheckpointError(std::string(error.what()));
+  }
+}
+
+std::string hint_for(const std::string& name) {
+  for (const char* split : {".q_proj.", ".k_proj.", ".v_proj.", ".gate_proj.", ".up_proj."}) {
+    if (name.find(split) != std::string::npos) {
+      return "; Phi-3 has fused linears, qkv_proj and gate_up_proj";
+    }
+  }
+  return "";
+}
+
+void compare_scales(const std::string& folder, const model::LoraAdapters& adapters, Faults& faults) {
+  const phi3::AdapterConfig config = phi3::read_adapter_config(folder);
+  for (const model::LoraPair& pair : adapters.pairs()) {
+    const double scale = config.scale_of(pair.module_path);
+    if (!(std::abs(scale - pair.scale) <= 1e-12 * std::abs(pair.scale))) {
+      faults.add("{}/adapter_config.json: {} is scaled by {} there and by {} in this run (lora_alpha, r, use_rslora)",
+                 folder, pair.module_path, scale, pair.scale);
+    }
+  }
+}
+
+}  // namespace
+
+void load_adapter(const std::string& folder, model::LoraAdapters& adapters) {
+  const io::SafetensorsFile file = open_tensors(folder);
+  Faults faults;
+  compare_scales(folder, adapters, faults);
+
+  const std::vector<NamedTensor> masters = named_masters(adapters);
+  std::vector<at::Tensor> values(masters.size());
+  std::set<std::string> wanted;
+  for (size_t index = 0; index < masters.size(); ++index) {
+    const NamedTensor& master = masters[index];
+    wanted.insert(master.name);
+    const io::TensorEntry* entry = file.find(master.name);
+    if (entry == nullptr) {
+      faults.add("{}: {} is missing; wanted {}", file.path(), master.name, shape_text(master.value.sizes().vec()));
+    } else if (entry->shape != master.value.sizes().vec()) {
+      faults.add("{}: {} has shape {}; the base and adapter_config.json want {}", file.path(), master.name,
+                 shape_text(entry->shape), shape_text(master.value.sizes().vec()));
+    } else if (!is_adapter_dtype(entry->dtype)) {
+      faults.add("{}: {} is {}; F32, BF16 or F16 is wanted", file.path(), master.name, io::dtype_name(entry->dtype));
+    } else {
+      values[index] = tensor_of(file, *entry);
+      if (!at::isfinite(values[index]).all().item<bool>()) {
+        faults.add("{}: {} holds values that are not finite", file.path(), master.name);
+      }
+    }
+  }
+  for (const io::TensorEntry& entry : file.header().tensors) {
+    if (!wanted.contains(entry.name)) {
+      faults.add("{}: {} {} was not expected{}", file.path(), entry.name, shape_text(entry.shape),
+                 hint_for(entry.name));
+    }
+  }
+  faults.throw_if_any();
+
+  for (size_t index = 0; index < masters.size(); ++index) {
+    masters[index].value.copy_(values[index]);
+  }
+  adapters.refresh_compute_copies();
+}
+
+}  // namespace phi3tune::checkpoint

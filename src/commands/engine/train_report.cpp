@@ -1,0 +1,102 @@
+#include "train_report.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <optional>
+
+#include "phi3tune/core/text.h"
+#include "progress.h"
+
+namespace phi3tune::commands {
+namespace {
+
+std::optional<double> loss_before(const train::TrainResult& result, const std::string& name) {
+  for (const auto& evaluation : result.first_evaluation) {
+    if (evaluation.name == name) {
+      return evaluation.eval_loss;
+    }
+  }
+  return std::nullopt;
+}
+
+std::string file_name(const std::string& path) { return std::filesystem::path(path).filename().string(); }
+
+}  // namespace
+
+io::Json results_json(const train::TrainResult& result) {
+  io::Json json;
+  json["steps"] = result.steps;
+  json["epoch"] = result.epoch;
+  json["trained_tokens"] = result.trained_tokens;
+  json["tokens"] = result.tokens;
+  json["last_loss"] = result.last_loss;
+  auto& evaluations = json["evaluations"] = io::Json::array();
+  for (const auto& last : result.last_evaluation) {
+    io::Json one{{"set", last.name}, {"eval_loss", last.eval_loss}, {"eval_tokens", last.eval_tokens}};
+    if (const auto before = loss_before(result, last.name)) {
+      one["eval_loss_before"] = *before;
+    }
+    evaluations.push_back(std::move(one));
+  }
+  return json;
+}
+
+checkpoint::ModelCard model_card(const config::RunOptions& run, const EngineContext& context, const Inputs& inputs,
+                                 const phi3::AdapterConfig& adapter, const train::TrainResult& result) {
+  checkpoint::ModelCard card;
+  card.title =
+      run.output.run_name.empty() ? "LoRA adapter for " + file_name(run.model.base_model) : run.output.run_name;
+  card.base_model = adapter.base_model_name_or_path;
+  card.method = run.method == config::AdapterMethod::kLora ? "LoRA"
+                : run.quant.double_quant                   ? "QLoRA (base in NF4 with double quantisation)"
+                                                           : "QLoRA (base in NF4)";
+  card.chat_template = inputs.chat_template.name();
+  card.end_of_turn = inputs.chat_template.end_of_turn();
+  card.program_version = context.program_version;
+  for (const auto& dataset : run.data.datasets) {
+    card.data.emplace_back("training", file_name(dataset.path));
+  }
+  const auto& report = inputs.dataset.train_report;
+  card.data.emplace_back("examples", std::to_string(inputs.dataset.train.size()));
+  card.data.emplace_back("tokens", std::to_string(report.tokens));
+  card.data.emplace_back("trained tokens", std::to_string(report.trained_tokens));
+  card.settings = {
+      {"rank", std::to_string(adapter.rank)},      {"alpha", format_double(adapter.alpha)},
+      {"dropout", format_double(adapter.dropout)}, {"learning rate", format_double(run.schedule.learning_rate)},
+      {"steps", std::to_string(result.steps)},     {"seed", std::to_string(run.schedule.seed)}};
+  for (const auto& last : result.last_evaluation) {
+    card.losses.push_back({last.name, loss_before(result, last.name), last.eval_loss, last.eval_tokens});
+  }
+  return card;
+}
+
+void print_result(const train::TrainResult& result, const std::string& adapter_folder, bool json) {
+  if (json) {
+    auto line = results_json(result);
+    io::Json event{{"event", "result"}, {"adapter", adapter_folder}};
+    event.update(line);
+    fmt::print("{}\n", event.dump());
+    std::fflush(stdout);
+    return;
+  }
+  for (const auto& last : result.last_evaluation) {
+    const auto before = loss_before(result, last.name);
+    const auto now = fmt::format("{:.4f} (perplexity {:.2f})", last.eval_loss, std::exp(last.eval_loss));
+    if (before) {
+      fmt::print("{}: loss {:.4f} before training, {} after {} steps\n", last.name, *before, now, result.steps);
+    } else {
+      fmt::print("{}: loss {} after {} steps\n", last.name, now, result.steps);
+    }
+  }
+  if (result.status == train::TrainStatus::kStopped) {
+    fmt::print("stopped after {} steps; what was learned so far: {}\n", result.steps, adapter_folder);
+  } else {
+    fmt::print("adapter: {}\n", adapter_folder);
+  }
+  std::fflush(stdout);
+}
+
+}  // namespace phi3tune::commands

@@ -47,6 +47,17 @@ struct DatasetReport {
   std::map<std::string, int64_t> formats;  // record format -> records
   std::vector<std::string> faults;         // "file:line[:column]: what", the first 50
   int64_t fault_count = 0;
+
+  // Nothing of what follows stops a run; all of it is worth a line when it is not zero.
+  int64_t blank_lines = 0;                      // between records; at the end of a file they are not counted
+  int64_t duplicates = 0;                       // records whose content was there before, on this side
+  int64_t also_in_training = 0;                 // validation records whose content is in the training data too
+  int64_t untrained_pieces = 0;                 // pieces of a split record without a trained token, left out
+  int64_t system_messages_dropped = 0;          // by templates that have no place for them
+  int64_t prompt_not_prefix = 0;                // prompt tokens are no prefix of prompt + completion: they merge
+  int64_t ends_without_answer = 0;              // chats whose last message is not one of roles_to_train
+  int64_t special_tokens_in_text = 0;           // records whose own text spells one of the tokenizer's special tokens
+  std::map<std::string, int64_t> ignored_keys;  // keys that were there and not looked at -> records
 };
 
 struct Dataset {

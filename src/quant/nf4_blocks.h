@@ -19,6 +19,9 @@ struct BlockRun {
   FloatType source = FloatType::kBF16;
   FloatType target = FloatType::kBF16;
   void* out = nullptr;  // [blocks * block_size] of `target`, any alignment
+  // Write past the caches, which saves reading what is overwritten: for more bytes than a core's cache holds. Asks for
+  // `out` aligned to 64; a hint that the portable version ignores.
+  bool stream = false;
 };
 
 void dequantize_blocks_portable(const BlockRun& run);

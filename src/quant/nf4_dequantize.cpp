@@ -51,7 +51,8 @@ const Isa& chosen_isa() noexcept {
   return *isa;
 }
 
-constexpr int64_t kRun = 256;  // blocks whose absmax is restored at a time
+constexpr int64_t kStreamBytes = int64_t{4} << 20;  // above what a core's own cache holds
+constexpr int64_t kRun = 256;                       // blocks whose absmax is restored at a time
 
 // Absmax of blocks [begin, end).
 void restore_absmax(const Nf4Tensor& tensor, int64_t begin, int64_t end, float* out) {
@@ -111,6 +112,7 @@ void dequantize_nf4(const Nf4Tensor& tensor, int64_t begin, int64_t end, FloatTy
   const int64_t size = tensor.block_size;
   const int64_t whole_end = end / size;  // blocks before it are whole
   auto* to = static_cast<std::byte*>(out);
+  const bool stream = (end - begin) * width >= kStreamBytes && reinterpret_cast<uintptr_t>(out) % 64 == 0;
   float absmax[kRun];
   for (int64_t block = begin / size; block < whole_end;) {
     const int64_t count = std::min(kRun, whole_end - block);
@@ -122,7 +124,8 @@ void dequantize_nf4(const Nf4Tensor& tensor, int64_t begin, int64_t end, FloatTy
                     .block_size = size,
                     .source = tensor.source,
                     .target = target,
-                    .out = to});
+                    .out = to,
+                    .stream = stream});
     to += count * size * width;
     block += count;
   }

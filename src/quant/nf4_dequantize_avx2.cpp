@@ -56,7 +56,17 @@ inline ByteTables byte_tables(Values values) {
           _mm256_permute4x64_epi64(_mm256_packus_epi16(upper, upper), 0x88)};
 }
 
+template <bool kStream>
+inline void store(char* out, __m256i values) {
+  if constexpr (kStream) {
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(out), values);
+  } else {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), values);
+  }
+}
+
 // 16 bytes to 32 words.
+template <bool kStream>
 inline void look_up_words(const uint8_t* packed, ByteTables tables, char* out) {
   const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(packed));
   const __m128i mask = _mm_set1_epi8(15);
@@ -67,22 +77,22 @@ inline void look_up_words(const uint8_t* packed, ByteTables tables, char* out) {
   const __m256i upper = _mm256_shuffle_epi8(tables.upper, indices);
   const __m256i even = _mm256_unpacklo_epi8(lower, upper);  // words 0-7 and 16-23
   const __m256i odd = _mm256_unpackhi_epi8(lower, upper);   // words 8-15 and 24-31
-  auto* to = reinterpret_cast<__m256i*>(out);
-  _mm256_storeu_si256(to, _mm256_permute2x128_si256(even, odd, 0x20));
-  _mm256_storeu_si256(to + 1, _mm256_permute2x128_si256(even, odd, 0x31));
+  store<kStream>(out, _mm256_permute2x128_si256(even, odd, 0x20));
+  store<kStream>(out + 32, _mm256_permute2x128_si256(even, odd, 0x31));
 }
 
 // 4 bytes to 8 floats.
-inline void look_up_floats(const uint8_t* packed, Values values, float* out) {
+template <bool kStream>
+inline void look_up_floats(const uint8_t* packed, Values values, char* out) {
   const __m256i bytes = _mm256_cvtepu8_epi64(_mm_loadu_si32(packed));
   const __m256i indices = _mm256_or_si256(_mm256_srli_epi64(bytes, 4), _mm256_slli_epi64(bytes, 32));
   const __m256 low = _mm256_permutevar8x32_ps(values.low, indices);
   const __m256 high = _mm256_permutevar8x32_ps(values.high, indices);
   const __m256 upper_half = _mm256_castsi256_ps(_mm256_slli_epi32(indices, 28));  // bit 3 to the sign
-  _mm256_storeu_ps(out, _mm256_blendv_ps(low, high, upper_half));
+  store<kStream>(out, _mm256_castps_si256(_mm256_blendv_ps(low, high, upper_half)));
 }
 
-template <FloatType kSource, FloatType kTarget>
+template <FloatType kSource, FloatType kTarget, bool kStream>
 void dequantize(const BlockRun& run) {
   const __m256 code_low = _mm256_loadu_ps(run.code);
   const __m256 code_high = _mm256_loadu_ps(run.code + 8);
@@ -94,14 +104,24 @@ void dequantize(const BlockRun& run) {
                            round_to<kSource>(_mm256_mul_ps(code_high, absmax))};
     if constexpr (kTarget == FloatType::kF32) {
       for (int64_t i = 0; i < run.block_size; i += 8, packed += 4, out += 32) {
-        look_up_floats(packed, values, reinterpret_cast<float*>(out));
+        look_up_floats<kStream>(packed, values, out);
       }
     } else {
       const ByteTables tables = byte_tables<kTarget>(values);
       for (int64_t i = 0; i < run.block_size; i += 32, packed += 16, out += 64) {
-        look_up_words(packed, tables, out);
+        look_up_words<kStream>(packed, tables, out);
       }
     }
+  }
+}
+
+template <FloatType kSource, FloatType kTarget>
+void dequantize_with_stores(const BlockRun& run) {
+  if (run.stream) {
+    dequantize<kSource, kTarget, true>(run);
+    _mm_sfence();  // other threads may read as soon as this one says it is done
+  } else {
+    dequantize<kSource, kTarget, false>(run);
   }
 }
 
@@ -109,11 +129,11 @@ template <FloatType kSource>
 void dequantize_to(const BlockRun& run) {
   switch (run.target) {
     case FloatType::kF32:
-      return dequantize<kSource, FloatType::kF32>(run);
+      return dequantize_with_stores<kSource, FloatType::kF32>(run);
     case FloatType::kBF16:
-      return dequantize<kSource, FloatType::kBF16>(run);
+      return dequantize_with_stores<kSource, FloatType::kBF16>(run);
     case FloatType::kF16:
-      return dequantize<kSource, FloatType::kF16>(run);
+      return dequantize_with_stores<kSource, FloatType::kF16>(run);
   }
 }
 

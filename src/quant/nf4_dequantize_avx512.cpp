@@ -57,7 +57,16 @@ inline __m512i dword_indices(const uint8_t* packed) {
   return _mm512_or_si512(_mm512_srli_epi64(bytes, 4), _mm512_slli_epi64(bytes, 32));
 }
 
-template <FloatType kSource, FloatType kTarget>
+template <bool kStream>
+inline void store(char* out, __m512i values) {
+  if constexpr (kStream) {
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(out), values);
+  } else {
+    _mm512_storeu_si512(out, values);
+  }
+}
+
+template <FloatType kSource, FloatType kTarget, bool kStream>
 void dequantize(const BlockRun& run) {
   const __m512 code = _mm512_loadu_ps(run.code);
   const uint8_t* packed = run.packed;
@@ -66,14 +75,24 @@ void dequantize(const BlockRun& run) {
     const __m512 values = round_to<kSource>(_mm512_mul_ps(code, _mm512_set1_ps(run.absmax[block])));
     if constexpr (kTarget == FloatType::kF32) {
       for (int64_t i = 0; i < run.block_size; i += 16, packed += 8, out += 64) {
-        _mm512_storeu_ps(out, _mm512_permutexvar_ps(dword_indices(packed), values));
+        store<kStream>(out, _mm512_castps_si512(_mm512_permutexvar_ps(dword_indices(packed), values)));
       }
     } else {
       const __m512i table = word_table<kSource, kTarget>(values);
       for (int64_t i = 0; i < run.block_size; i += 32, packed += 16, out += 64) {
-        _mm512_storeu_si512(out, _mm512_permutexvar_epi16(word_indices(packed), table));
+        store<kStream>(out, _mm512_permutexvar_epi16(word_indices(packed), table));
       }
     }
+  }
+}
+
+template <FloatType kSource, FloatType kTarget>
+void dequantize_with_stores(const BlockRun& run) {
+  if (run.stream) {
+    dequantize<kSource, kTarget, true>(run);
+    _mm_sfence();  // other threads may read as soon as this one says it is done
+  } else {
+    dequantize<kSource, kTarget, false>(run);
   }
 }
 
@@ -81,11 +100,11 @@ template <FloatType kSource>
 void dequantize_to(const BlockRun& run) {
   switch (run.target) {
     case FloatType::kF32:
-      return dequantize<kSource, FloatType::kF32>(run);
+      return dequantize_with_stores<kSource, FloatType::kF32>(run);
     case FloatType::kBF16:
-      return dequantize<kSource, FloatType::kBF16>(run);
+      return dequantize_with_stores<kSource, FloatType::kBF16>(run);
     case FloatType::kF16:
-      return dequantize<kSource, FloatType::kF16>(run);
+      return dequantize_with_stores<kSource, FloatType::kF16>(run);
   }
 }
 

@@ -51,8 +51,11 @@ struct Nf4Tensor {
 };
 
 // `weights`: rows*cols elements of `source`, row-major (need not be aligned). The offset is the fp64 mean in index
-// order, rounded to fp32; or `offset` when given (tests). Threads: 0 = all. Throws ModelError when a weight is not
-// finite.
+// order, rounded to fp32; or `offset` when given (tests). Threads: 0 = all; the bytes do not depend on them. Throws
+// ModelError naming the row and column of the first weight that is not finite.
+//
+// A block of zeros has code 0 (-1) and absmax 0, as bitsandbytes' GPU kernels write it (its CPU path writes code 7, 0).
+// After double quantisation its absmax is restored only nearly, so such a block dequantises to -(that absmax).
 Nf4Tensor quantize_nf4(std::span<const std::byte> weights, FloatType source, int64_t rows, int64_t cols,
                        const Nf4Options& options, const float* offset = nullptr, int threads = 0);
 

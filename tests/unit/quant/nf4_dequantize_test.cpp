@@ -150,6 +150,26 @@ TEST(Nf4Dequantize, PartsMakeTheWhole) {
   EXPECT_TRUE(dequantize(tensor, 0, 0, FloatType::kBF16).empty());
 }
 
+// Outputs of many megabytes at an aligned address are written past the caches.
+TEST_P(EveryIsa, LargeAlignedOutputEqualsTheUnaligned) {
+  const auto [name, source, target] = GetParam();
+  const IsaGuard guard;
+  const int64_t rows = 1025;
+  const int64_t cols = 2048;
+  static const std::vector<float> kWeights = some_weights(rows * cols, 21);
+  const Nf4Tensor tensor = quantize_nf4(as_bytes(kWeights, source), source, rows, cols, {});
+  if (!force_dequantize_isa(name)) {
+    GTEST_SKIP() << "this processor has no " << name;
+  }
+  const auto wanted = dequantize(tensor, 0, tensor.numel(), target);
+  std::vector<std::byte> buffer(wanted.size() + 192, kGuard);
+  auto* out = buffer.data() + 64 + (64 - reinterpret_cast<uintptr_t>(buffer.data()) % 64) % 64;
+  dequantize_nf4(tensor, 0, tensor.numel(), target, out);
+  EXPECT_TRUE(std::equal(wanted.begin(), wanted.end(), out));
+  EXPECT_EQ(out[-1], kGuard);
+  EXPECT_EQ(out[wanted.size()], kGuard);
+}
+
 TEST(Nf4Dequantize, DoubleOutputHoldsTheSourceValuesExactly) {
   for (const FloatType source : kTypes) {
     const Nf4Tensor tensor = quantize_nf4(as_bytes(some_weights(3 * 77, 9), source), source, 3, 77, {});

@@ -1,0 +1,119 @@
+#include "phi3tune/phi3/adapter_folder.h"
+
+#include <filesystem>
+#include <map>
+#include <optional>
+
+#include "phi3/containment.h"
+#include "phi3/faults.h"
+#include "phi3tune/core/error.h"
+
+namespace phi3tune::phi3 {
+namespace {
+
+constexpr const char* kWeights = "adapter_model.safetensors";
+
+io::SafetensorsFile open_weights(const std::string& folder) {
+  const std::string path = folder + "/" + kWeights;
+  std::error_code code;
+  if (!std::filesystem::exists(path, code)) {
+    for (const char* pickle : {"adapter_model.bin", "adapter_model.pt"}) {
+      if (std::filesystem::exists(folder + "/" + pickle, code)) {
+        throw CheckpointError(
+            "{}: the adapter's weights are in a pickle file ({}), which can run code when it is read and is never "
+            "opened; wanted {}. Convert once with PEFT: PeftModel.from_pretrained(...).save_pretrained(NEW_DIR)",
+            folder, pickle, kWeights);
+      }
+    }
+    throw CheckpointError("{}: missing (not fully downloaded?)", path);
+  }
+  if (!lies_inside(folder, path)) {
+    throw CheckpointError("{}: a link that leads out of the adapter folder; copy the file into the folder", path);
+  }
+  try {
+    return io::SafetensorsFile::open(path);
+  } catch (const ModelError& error) {
+    throw CheckpointError(error.what());
+  }
+}
+
+struct TensorName {
+  std::string module;
+  char half;  // 'A' or 'B'
+};
+
+std::optional<TensorName> parse_name(std::string_view name) {
+  constexpr std::string_view kPrefix = "base_model.model.";
+  if (!name.starts_with(kPrefix)) {
+    return std::nullopt;
+  }
+  name.remove_prefix(kPrefix.size());
+  for (const char half : {'A', 'B'}) {
+    const std::string suffix = std::string(".lora_") + half + ".weight";
+    if (name.ends_with(suffix) && name.size() > suffix.size()) {
+      name.remove_suffix(suffix.size());
+      return TensorName{std::string(name), half};
+    }
+  }
+  return std::nullopt;
+}
+
+void check_module(const AdapterModule& module, const AdapterConfig& config, const std::string& file, Faults& faults) {
+  if (!config.targets(module.path)) {
+    faults.add(file, "{} is adapted, but target_modules of adapter_config.json does not name it", module.path);
+  }
+  if (module.a == nullptr || module.b == nullptr) {
+    faults.add(file, "{}: lora_{} is there, lora_{} is missing", module.path, module.a == nullptr ? 'B' : 'A',
+               module.a == nullptr ? 'A' : 'B');
+    return;
+  }
+  for (const auto* half : {module.a, module.b}) {
+    if (half->dtype != io::DType::kF32 && half->dtype != io::DType::kBF16 && half->dtype != io::DType::kF16) {
+      faults.add(file, "{}: dtype {}, wanted F32, BF16 or F16", half->name, io::dtype_name(half->dtype));
+    }
+  }
+  const int64_t rank = config.rank_of(module.path);
+  if (module.a->shape.size() != 2 || module.a->shape[0] != rank) {
+    faults.add(file, "{}: shape [{}], wanted [{}, in]", module.a->name, fmt::join(module.a->shape, ", "), rank);
+  }
+  if (module.b->shape.size() != 2 || module.b->shape[1] != rank) {
+    faults.add(file, "{}: shape [{}], wanted [out, {}]", module.b->name, fmt::join(module.b->shape, ", "), rank);
+  }
+}
+
+}  // namespace
+
+AdapterFolder AdapterFolder::open(const std::string& folder) {
+  std::error_code code;
+  if (!std::filesystem::is_directory(folder, code)) {
+    throw CheckpointError("{}: no such folder, wanted an adapter folder (adapter_config.json and {})", folder,
+                          kWeights);
+  }
+  AdapterFolder adapter(folder, read_adapter_config(folder), open_weights(folder));
+  const std::string file = folder + "/" + kWeights;
+  Faults faults;
+  std::map<std::string, AdapterModule> modules;
+  for (const auto& entry : adapter.file_.header().tensors) {
+    const auto name = parse_name(entry.name);
+    if (!name) {
+      faults.add(file, "{} is not the name of a LoRA tensor (base_model.model.<module>.lora_A.weight)", entry.name);
+      continue;
+    }
+    auto& module = modules[name->module];
+    module.path = name->module;
+    (name->half == 'A' ? module.a : module.b) = &entry;
+  }
+  if (modules.empty() && faults.empty()) {
+    faults.add(file, "no tensors, wanted LoRA pairs");
+  }
+  for (const auto& [path, module] : modules) {
+    check_module(module, adapter.config_, file, faults);
+    adapter.modules_.push_back(module);
+  }
+  if (!faults.empty()) {
+    throw CheckpointError(faults.text());
+  }
+  return adapter;
+}
+
+}  // namespace phi3tune::phi3

@@ -1,0 +1,199 @@
+#include "config/table.h"
+
+namespace phi3tune::config {
+namespace {
+
+using O = RunOptions;
+
+bool is_qlora(const O& run) { return run.method == AdapterMethod::kQlora; }
+
+// 4 bits under a LoRA adapter are QLoRA, which several tools spell as two settings.
+Setting<O> load_in_4bit() {
+  auto setting = row<O>("load_in_4bit", {.kind = Kind::kBoolean, .wanted = "true or false"},
+                        "Hold the base model's weights in 4 bits: true is adapter: qlora.");
+  setting.read = [](const io::YamlNode& node, Reader& reader, O& run) {
+    const auto value = reader.boolean(node);
+    if (value && *value && !is_qlora(run)) {
+      run.method = AdapterMethod::kQlora;
+      reader.note(node, "a LoRA adapter over a 4-bit base is read as adapter: qlora");
+    } else if (value && !*value && is_qlora(run)) {
+      reader.fault(node,
+                   "found false, and adapter is qlora, which holds the base in 4 bits; take load_in_4bit out, or "
+                   "write adapter: lora");
+    }
+  };
+  setting.show = [](const O& run) { return io::Json(is_qlora(run)); };
+  return setting.also("quantization_bit", "LLaMA-Factory", Translation::kBits)
+      .also("quant_bits", "ms-swift", Translation::kBits)
+      .also("qlora_bnb", "surogate")
+      .only_for("adapter");
+}
+
+Setting<O> target_modules() {
+  auto setting = row<O>("lora_target_modules",
+                        {.kind = Kind::kTextList,
+                         .wanted = "all-linear, a list of qkv_proj, o_proj, gate_up_proj and down_proj, or a regular "
+                                   "expression for whole module names"},
+                        "Linear layers that get an adapter.");
+  setting.read = [](const io::YamlNode& node, Reader& reader, O& run) { read_target_modules(node, reader, run.lora); };
+  setting.show = [](const O& run) {
+    if (!run.lora.target_regex.empty()) {
+      return io::Json(nullptr);
+    }
+    return io::Json(run.lora.target_modules);
+  };
+  return setting.also("lora_target", "LLaMA-Factory")
+      .also("target_modules", "PEFT, Unsloth, ms-swift")
+      .one_of("targets");
+}
+
+Setting<O> target_regex() {
+  auto setting = row<O>("lora_target_regex", {.kind = Kind::kText, .wanted = "a regular expression"},
+                        "Linear layers that get an adapter: those whose whole module name matches.");
+  setting.read = [](const io::YamlNode& node, Reader& reader, O& run) {
+    if (auto pattern = reader.regex(node)) {
+      run.lora.target_regex = std::move(*pattern);
+    }
+  };
+  setting.show = [](const O& run) { return to_json(run.lora.target_regex); };
+  return setting.also("target_regex", "ms-swift").unset("lora_target_modules").one_of("targets");
+}
+
+Setting<O> target_linear() {
+  auto setting = row<O>("lora_target_linear", {.kind = Kind::kBoolean, .wanted = "true or false"},
+                        "true is lora_target_modules: all-linear.");
+  setting.read = [](const io::YamlNode& node, Reader& reader, O& run) {
+    if (reader.boolean(node) == true) {
+      run.lora.target_modules = {"all-linear"};
+    }
+  };
+  setting.show = [](const O&) { return io::Json(nullptr); };
+  return setting.one_of("targets").only_for("lora_target_modules");
+}
+
+Setting<O> exclude_modules() {
+  auto setting = row<O>("lora_exclude_modules",
+                        {.kind = Kind::kTextList, .wanted = "a list of qkv_proj, o_proj, gate_up_proj and down_proj"},
+                        "Linear layers that get no adapter.");
+  setting.read = [](const io::YamlNode& node, Reader& reader, O& run) { read_exclude_modules(node, reader, run.lora); };
+  setting.show = [](const O& run) { return io::Json(run.lora.exclude_modules); };
+  return setting.also("exclude_modules", "PEFT");
+}
+
+template <typename Value>
+io::Json pattern_json(const std::vector<std::pair<std::string, Value>>& patterns) {
+  io::Json map = io::Json::object();
+  for (const auto& [pattern, value] : patterns) {
+    map[pattern] = value;
+  }
+  return map;
+}
+
+Setting<O> rank_pattern() {
+  const Range range = between(1, 65536);
+  auto setting = row<O>("lora_rank_pattern",
+                        {.kind = Kind::kMap,
+                         .range = range,
+                         .integers = true,
+                         .wanted = "a mapping of regular expressions to ranks >= 1"},
+                        "Ranks of single layers: regular expression for the end of the module name -> rank.");
+  setting.read = [range](const io::YamlNode& node, Reader& reader, O& run) {
+    run.lora.rank_pattern.clear();
+    for (auto& [pattern, rank] : read_pattern_map(node, reader, true, range)) {
+      run.lora.rank_pattern.emplace_back(pattern, static_cast<int64_t>(rank));
+    }
+  };
+  setting.show = [](const O& run) { return pattern_json(run.lora.rank_pattern); };
+  return setting.also("rank_pattern", "PEFT");
+}
+
+Setting<O> alpha_pattern() {
+  auto setting =
+      row<O>("lora_alpha_pattern",
+             {.kind = Kind::kMap, .range = above(0), .wanted = "a mapping of regular expressions to numbers > 0"},
+             "Alphas of single layers: regular expression for the end of the module name -> alpha.");
+  setting.read = [](const io::YamlNode& node, Reader& reader, O& run) {
+    run.lora.alpha_pattern = read_pattern_map(node, reader, false, above(0));
+  };
+  setting.show = [](const O& run) { return pattern_json(run.lora.alpha_pattern); };
+  return setting.also("alpha_pattern", "PEFT");
+}
+
+void add_quantisation(SettingList<O>& list) {
+  const std::vector<std::string> decided{"adapter", "load_in_4bit"};
+  list.add(load_in_4bit());
+  list.add(later<O>("load_in_8bit", "Hold the base model's weights in 8 bits."));
+  list.add(fixed<O>("bnb_4bit_quant_type", {"nf4", "bnb.nf4"}, {"fp4"}, "The 4-bit code.")
+               .also("quantization_type", "LLaMA-Factory")
+               .when("adapter is qlora", decided, is_qlora));
+  list.add(boolean<O>("bnb_4bit_use_double_quant", at(&O::quant, &QuantOptions::double_quant),
+                      "Quantise the scales of the 4-bit blocks too: 0.37 bits a weight less.")
+               .also("use_bnb_nested_quant", "TRL")
+               .also("double_quantization", "LLaMA-Factory")
+               .also("qlora_bnb_double_quant", "surogate")
+               .when("adapter is qlora", decided, is_qlora));
+  list.add(later<O>("bnb_4bit_compute_dtype", "Precision of the products with 4-bit weights."));
+  std::vector<Named<int64_t>> sizes;
+  for (const int64_t size : {64, 32, 128, 256, 512, 1024, 2048, 4096}) {
+    sizes.push_back({size, {std::to_string(size)}});
+  }
+  list.add(choice<O>("quant_block_size", at(&O::quant, &QuantOptions::block_size), sizes, {},
+                     "Weights that share one scale.")
+               .when("adapter is qlora", decided, is_qlora));
+  list.add(later<O>("quant_skip_modules", "Layers that stay in 16 bits."));
+}
+
+}  // namespace
+
+void add_adapter_settings(SettingList<O>& list) {
+  list.section("Adapter");
+  list.add(choice<O>("adapter", at(&O::method), {{AdapterMethod::kLora, {"lora"}}, {AdapterMethod::kQlora, {"qlora"}}},
+                     {"none", "full", "dora"},
+                     "lora trains an adapter over a 16- or 32-bit base, qlora over one held in 4 bits.")
+               .also("finetuning_type", "LLaMA-Factory")
+               .also("tuner_type", "ms-swift")
+               .also("training_type", "Unsloth")
+               .also("fine_tune_type", "mlx-lm"));
+  add_quantisation(list);
+  list.add(integer<O>("lora_r", at(&O::lora, &LoraOptions::rank), between(1, 65536), "Rank of the update.")
+               .also("lora_rank", "LLaMA-Factory, ms-swift")
+               .also("r", "PEFT"));
+  list.add(number<O>("lora_alpha", at(&O::lora, &LoraOptions::alpha), above(0),
+                     "The update is scaled by lora_alpha / lora_r."));
+  list.add(number<O>("lora_dropout", at(&O::lora, &LoraOptions::dropout), {.low = 0, .high = 1, .high_open = true},
+                     "Share of an adapter's input that is dropped."));
+  list.add(target_modules());
+  list.add(exclude_modules());
+  list.add(target_regex());
+  list.add(target_linear());
+  list.add(later<O>("lora_layers", "Layers that get an adapter.")
+               .also("layers_to_transform", "PEFT")
+               .also("num_layers", "mlx-lm"));
+  list.add(later<O>("lora_modules_to_save", "Modules that are trained whole.")
+               .also("modules_to_save", "PEFT, ms-swift")
+               .also("additional_target", "LLaMA-Factory"));
+  list.add(rank_pattern());
+  list.add(alpha_pattern());
+  list.add(choice<O>("lora_init", at(&O::lora, &LoraOptions::init),
+                     {{LoraOptions::Init::kDefault, {"default", "true"}}, {LoraOptions::Init::kGaussian, {"gaussian"}}},
+                     {"pissa", "pissa_niter_16", "orthogonal", "olora", "loftq", "eva", "corda"},
+                     "First values of the A matrices; B starts at zero. default: Kaiming uniform, as PEFT does.")
+               .also("init_lora_weights", "PEFT")
+               .also("peft_init_lora_weights", "Axolotl")
+               .also("init_weights", "ms-swift"));
+  list.add(later<O>("lora_dtype", "Precision of the adapter."));
+  list.add(boolean<O>("use_rslora", at(&O::lora, &LoraOptions::use_rslora),
+                      "Scale the update by lora_alpha / sqrt(lora_r) instead.")
+               .also("peft_use_rslora", "Axolotl"));
+  list.add(later<O>("use_dora", "Weight-decomposed adapters (DoRA).").also("peft_use_dora", "Axolotl"));
+  list.add(
+      later<O>("loraplus_lr_ratio", "Learning rate of B over that of A (LoRA+).").also("lorap_lr_ratio", "ms-swift"));
+  list.add(input_path<O>("lora_model_dir", at(&O::lora, &LoraOptions::init_adapter),
+                         "Folder of a PEFT adapter to go on from.")
+               .also("adapter_name_or_path", "LLaMA-Factory")
+               .also("adapters", "ms-swift")
+               .also("resume_adapter_file", "mlx-lm")
+               .unset("a fresh adapter"));
+}
+
+}  // namespace phi3tune::config

@@ -1,0 +1,164 @@
+#include <fmt/format.h>
+
+#include "config/table.h"
+
+namespace phi3tune::config {
+namespace {
+
+using O = RunOptions;
+
+// Rows per optimizer step: sets gradient_accumulation_steps, so micro_batch_size must stand before it in the table.
+Setting<O> global_batch_size() {
+  auto setting =
+      row<O>("global_batch_size", {.kind = Kind::kInteger, .range = at_least(1), .wanted = "an integer >= 1"},
+             "Rows per optimizer step; instead of gradient_accumulation_steps.");
+  setting.read = [](const io::YamlNode& node, Reader& reader, O& run) {
+    const auto value = reader.integer(node, at_least(1));
+    if (!value) {
+      return;
+    }
+    const auto rows = run.schedule.micro_batch_size;
+    if (*value % rows != 0) {
+      reader.fault(node, fmt::format("found {}; wanted a multiple of micro_batch_size, which is {}", *value, rows));
+      return;
+    }
+    run.schedule.gradient_accumulation_steps = *value / rows;
+  };
+  setting.show = [](const O& run) {
+    return io::Json(run.schedule.micro_batch_size * run.schedule.gradient_accumulation_steps);
+  };
+  return setting.one_of("accumulation").only_for("gradient_accumulation_steps");
+}
+
+// -1 is how the Trainer of transformers says "not set".
+Setting<O> max_steps() {
+  auto setting = row<O>("max_steps", {.kind = Kind::kInteger, .range = at_least(1), .wanted = "an integer >= 1"},
+                        "Optimizer steps; instead of num_epochs.");
+  setting.read = [](const io::YamlNode& node, Reader& reader, O& run) {
+    if (node.scalar == "-1") {
+      reader.note(node, "-1 is read as not set");
+      run.schedule.max_steps.reset();
+    } else if (const auto value = reader.integer(node, at_least(1))) {
+      run.schedule.max_steps = *value;
+    }
+  };
+  setting.show = [](const O& run) { return to_json(run.schedule.max_steps); };
+  return setting.also("iters", "mlx-lm").unset("num_epochs");
+}
+
+// transformers 5 writes a ratio into warmup_steps.
+Setting<O> warmup_steps() {
+  auto setting = row<O>("warmup_steps", {.kind = Kind::kInteger, .range = at_least(0), .wanted = "an integer >= 0"},
+                        "Optimizer steps over which the learning rate rises; instead of warmup_ratio.");
+  setting.read = [](const io::YamlNode& node, Reader& reader, O& run) {
+    const auto value = reader.number(node, at_least(0));
+    if (!value) {
+      return;
+    }
+    if (*value > 0 && *value < 1) {
+      run.schedule.warmup_ratio = *value;
+      run.schedule.warmup_steps.reset();
+      reader.note(node, fmt::format("{} is read as warmup_ratio", found(node)));
+    } else if (const auto steps = reader.integer(node, at_least(0))) {
+      run.schedule.warmup_steps = *steps;
+    }
+  };
+  setting.show = [](const O& run) { return to_json(run.schedule.warmup_steps); };
+  return setting.unset("warmup_ratio")
+      .one_of("warmup")
+      .when("lr_scheduler is not constant", {"lr_scheduler"},
+            [](const O& run) { return run.schedule.scheduler != Scheduler::kConstant; });
+}
+
+Setting<O> warmup_ratio() {
+  auto setting = number<O>("warmup_ratio", at(&O::schedule, &ScheduleOptions::warmup_ratio), between(0, 1),
+                           "Share of all steps over which the learning rate rises.");
+  setting.show = [](const O& run) {
+    return run.schedule.warmup_steps ? io::Json(nullptr) : io::Json(run.schedule.warmup_ratio);
+  };
+  return setting.one_of("warmup").when("lr_scheduler is not constant", {"lr_scheduler"},
+                                       [](const O& run) { return run.schedule.scheduler != Scheduler::kConstant; });
+}
+
+void add_batch(SettingList<O>& list) {
+  using S = ScheduleOptions;
+  auto micro = integer<O>("micro_batch_size", at(&O::schedule, &S::micro_batch_size), at_least(1),
+                          "Rows per pass: examples, or packs of sequence_len tokens.");
+  micro.type.later = {"auto"};
+  list.add(micro.also("per_device_train_batch_size", "Hugging Face, LLaMA-Factory, ms-swift"));
+  list.add(integer<O>("gradient_accumulation_steps", at(&O::schedule, &S::gradient_accumulation_steps), at_least(1),
+                      "Passes per optimizer step.")
+               .also("grad_accumulation_steps", "mlx-lm")
+               .one_of("accumulation"));
+  list.add(global_batch_size());
+  auto eval_rows = integer<O>("eval_batch_size", at(&O::schedule, &S::eval_batch_size), at_least(1),
+                              "Rows per pass when evaluating.");
+  eval_rows.show = [](const O& run) {
+    return run.schedule.eval_batch_size == 0 ? io::Json(nullptr) : io::Json(run.schedule.eval_batch_size);
+  };
+  list.add(
+      eval_rows.also("per_device_eval_batch_size", "Hugging Face, LLaMA-Factory, ms-swift").unset("micro_batch_size"));
+}
+
+void add_optimizer(SettingList<O>& list) {
+  using S = ScheduleOptions;
+  const Range share{.low = 0, .high = 1, .high_open = true};
+  list.add(number<O>("learning_rate", at(&O::schedule, &S::learning_rate), above(0), "Highest learning rate."));
+  list.add(
+      fixed<O>("optimizer", {"adamw", "adamw_torch", "adamw_torch_fused"},
+               {"adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit", "paged_adamw_32bit", "lion", "sgd", "adafactor"},
+               "The optimizer; adamw is AdamW as PyTorch defines it.")
+          .also("optim", "Hugging Face, LLaMA-Factory, ms-swift"));
+  list.add(number<O>("adam_beta1", at(&O::schedule, &S::adam_beta1), share, "Decay of the first moment.")
+               .also("adamw_beta1", "surogate"));
+  list.add(number<O>("adam_beta2", at(&O::schedule, &S::adam_beta2), share, "Decay of the second moment.")
+               .also("adamw_beta2", "surogate"));
+  list.add(
+      number<O>("adam_epsilon", at(&O::schedule, &S::adam_epsilon), above(0), "Added to the root of the second moment.")
+          .also("adamw_epsilon", "surogate"));
+  list.add(number<O>("weight_decay", at(&O::schedule, &S::weight_decay), at_least(0), "Decoupled weight decay."));
+  list.add(number<O>("max_grad_norm", at(&O::schedule, &S::max_grad_norm), at_least(0),
+                     "Gradients are scaled down to this norm; 0: never.")
+               .also("clip_grad_norm", "torchtune"));
+}
+
+void add_rate(SettingList<O>& list) {
+  list.add(choice<O>("lr_scheduler", at(&O::schedule, &ScheduleOptions::scheduler),
+                     {{Scheduler::kCosine, {"cosine"}},
+                      {Scheduler::kLinear, {"linear"}},
+                      {Scheduler::kConstant, {"constant"}},
+                      {Scheduler::kConstantWithWarmup, {"constant_with_warmup"}}},
+                     {"wsd", "warmup_stable_decay", "cosine_with_restarts", "cosine_with_min_lr", "polynomial",
+                      "inverse_sqrt"},
+                     "How the learning rate falls after the warm-up.")
+               .also("lr_scheduler_type", "Hugging Face, LLaMA-Factory, ms-swift"));
+  list.add(warmup_ratio());
+  list.add(warmup_steps());
+  list.add(number<O>("cosine_min_lr_ratio", at(&O::schedule, &ScheduleOptions::cosine_min_lr_ratio), between(0, 1),
+                     "Where the cosine ends, as a share of learning_rate.")
+               .also("final_lr_fraction", "surogate")
+               .when("lr_scheduler is cosine", {"lr_scheduler"},
+                     [](const O& run) { return run.schedule.scheduler == Scheduler::kCosine; }));
+}
+
+}  // namespace
+
+void add_schedule_settings(SettingList<O>& list) {
+  using S = ScheduleOptions;
+  list.section("Schedule");
+  add_batch(list);
+  list.add(number<O>("num_epochs", at(&O::schedule, &S::num_epochs), above(0), "Passes over the data.")
+               .also("num_train_epochs", "Hugging Face, LLaMA-Factory, ms-swift")
+               .also("epochs", "torchtune"));
+  list.add(max_steps());
+  list.add(later<O>("max_tokens", "Stop after so many tokens."));
+  list.add(later<O>("max_time", "Save and stop after so long."));
+  add_optimizer(list);
+  add_rate(list);
+  list.add(later<O>("lr_groups", "Learning rates of single modules."));
+  list.add(later<O>("neftune_noise_alpha", "Noise on the embeddings (NEFTune)."));
+  list.add(later<O>("label_smoothing_factor", "Label smoothing."));
+  list.add(later<O>("loss_type", "Other losses."));
+}
+
+}  // namespace phi3tune::config

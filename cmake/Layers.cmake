@@ -66,6 +66,7 @@ function(phi3tune_precompile_aten target)
     target_precompile_headers(aten_precompiled PRIVATE <ATen/ATen.h>)
   endif()
   target_precompile_headers(${target} REUSE_FROM aten_precompiled)
+  target_compile_options(${target} PRIVATE -fPIC)  # programs too: the precompiled header knows one setting only
 endfunction()
 
 # An old-style RPATH (not RUNPATH) also serves the libraries that libtorch's own libraries ask for and do not find

@@ -41,7 +41,7 @@ AddedToken read_flags(const JsonField& entry) {
   return token;
 }
 
-void read_added_tokens_decoder(const JsonField& decoder, TokenizerDefinition& definition) {
+void read_added_tokens_decoder(const JsonField& decoder, TokenizerDefinition& definition, bool over_model_file) {
   struct Entry {
     int64_t id;
     JsonField field;
@@ -57,6 +57,12 @@ void read_added_tokens_decoder(const JsonField& decoder, TokenizerDefinition& de
   }
   std::stable_sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) { return a.id < b.id; });
   for (const Entry& entry : entries) {
+    if (over_model_file) {
+      // A control piece of tokenizer.model counts as special only where nothing else is said.
+      for (AddedToken& known : definition.added) {
+        known.special = known.special && known.id != entry.id;
+      }
+    }
     AddedToken token = read_flags(entry.field);
     token.id = static_cast<int32_t>(entry.id);
     put_added_token(definition, std::move(token), entry.field.place);
@@ -195,7 +201,7 @@ TokenizerConfig read_tokenizer_config(const std::string& folder, TokenizerDefini
   (void)map_root.object();
 
   if (const JsonField decoder = root.member("added_tokens_decoder")) {
-    read_added_tokens_decoder(decoder, definition);
+    read_added_tokens_decoder(decoder, definition, from_model_file);
   } else if (from_model_file && file_exists(in_folder(folder, "added_tokens.json"))) {
     throw ModelError(
         "{}: no added_tokens_decoder, so the flags of the tokens in added_tokens.json are unknown; add tokenizer.json, "

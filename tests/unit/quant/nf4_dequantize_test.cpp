@@ -42,8 +42,9 @@ struct Shape {
   int64_t block;
 };
 
-constexpr Shape kShapes[] = {{64, 64, 64},  {3, 100, 64}, {5, 13, 64},    {1, 1, 64},      {7, 32, 32},
-                             {33, 65, 128}, {9, 511, 64}, {300, 64, 256}, {5, 4096, 4096}, {257, 64, 64}};
+constexpr Shape kShapes[] = {{64, 64, 64},    {3, 100, 64},  {5, 13, 64},   {1, 1, 64},
+                             {7, 32, 32},     {33, 65, 128}, {9, 511, 64},  {300, 64, 256},
+                             {5, 4096, 4096}, {257, 64, 64}, {600, 64, 32}, {520, 128, 128}};
 
 class EveryIsa : public testing::TestWithParam<std::tuple<const char*, FloatType, FloatType>> {};
 

@@ -74,6 +74,22 @@ TEST(Nf4Quantize, SizesAreThoseOfTheFormat) {
   EXPECT_EQ(tensor.bytes(), 33U * 65 * 4 + 269 + 8);
 }
 
+// bitsandbytes' search ends at an even entry, and keeps it when an absmax lies midway to its neighbour.
+TEST(Nf4Quantize, NestedTiesStayAtTheEvenEntry) {
+  const auto& map = signed_dynamic_map();
+  std::vector<float> values(64 * 128, 0.0F);
+  for (size_t block = 0; block < 127; ++block) {
+    values[64 * block] = (map[127 + block] + map[128 + block]) * 0.5F;
+  }
+  values[size_t{64} * 127] = 1.0F;  // the largest, so that the maxima are scaled by 1
+  const float offset = 0.0F;
+  const Nf4Tensor tensor = quantize_nf4(as_bytes(values, FloatType::kF32), FloatType::kF32, 128, 64, {}, &offset);
+  for (size_t block = 0; block < 127; ++block) {
+    const size_t low = 127 + block;
+    EXPECT_EQ(tensor.nested_codes[block], low + low % 2) << "between " << map[low] << " and " << map[low + 1];
+  }
+}
+
 class NotFinite : public testing::TestWithParam<std::tuple<FloatType, float>> {};
 
 TEST_P(NotFinite, WeightIsRefusedWithItsPlace) {

@@ -48,6 +48,13 @@ std::vector<const RenderedRegion*> regions_of(const std::vector<TokenSpan>& span
   return found;
 }
 
+// A region ends with the first token that covers its last byte. Where a tokenizer makes two tokens of a newline, "▁"
+// and the newline itself, the second is outside: transformers' char_to_token finds the first.
+bool after_last_byte(const std::vector<TokenSpan>& spans, size_t t, const RenderedRegion& region) {
+  return t > 0 && spans[t - 1].begin >= region.begin &&
+         std::max(spans[t - 1].end, spans[t - 1].begin + 1) >= region.end;
+}
+
 // What the tokens of each message weigh.
 struct MessageRule {
   bool trained = false;
@@ -102,7 +109,7 @@ void encode_chat(const Record& record, const std::vector<Message>& messages, con
         }
         break;
       case Kind::kEndOfTurn:
-        out.weights[t] = rule.end_trained ? rule.weight : 0.0F;
+        out.weights[t] = rule.end_trained && !after_last_byte(spans, t, region) ? rule.weight : 0.0F;
         break;
       case Kind::kEndOfText: {
         const bool of_trained = rule.trained && rule.end_trained;

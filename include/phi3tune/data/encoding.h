@@ -24,7 +24,7 @@ struct EncodeOptions {
   std::vector<std::string> roles_to_train{"assistant"};
   config::TrainOnEos train_on_eos = config::TrainOnEos::kTurn;
   bool train_on_inputs = false;
-  std::optional<std::string> default_system_message;
+  std::optional<std::string> default_system_message = std::nullopt;
 };
 
 // May a token be cut when a row is too long and only its prompt may shrink?

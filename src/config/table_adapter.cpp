@@ -7,6 +7,12 @@ using O = RunOptions;
 
 bool is_qlora(const O& run) { return run.method == AdapterMethod::kQlora; }
 
+// An adapter to go on from brings its shape with it.
+Setting<O> fresh_only(Setting<O> setting) {
+  return setting.when("lora_model_dir is not given", {"lora_model_dir"},
+                      [](const O& run) { return run.lora.init_adapter.empty(); });
+}
+
 // 4 bits under a LoRA adapter are QLoRA, which several tools spell as two settings.
 Setting<O> load_in_4bit() {
   auto setting = row<O>("load_in_4bit", {.kind = Kind::kBoolean, .wanted = "true or false"},
@@ -155,36 +161,37 @@ void add_adapter_settings(SettingList<O>& list) {
                .also("training_type", "Unsloth")
                .also("fine_tune_type", "mlx-lm"));
   add_quantisation(list);
-  list.add(integer<O>("lora_r", at(&O::lora, &LoraOptions::rank), between(1, 65536), "Rank of the update.")
-               .also("lora_rank", "LLaMA-Factory, ms-swift")
-               .also("r", "PEFT"));
-  list.add(number<O>("lora_alpha", at(&O::lora, &LoraOptions::alpha), above(0),
-                     "The update is scaled by lora_alpha / lora_r."));
+  list.add(fresh_only(integer<O>("lora_r", at(&O::lora, &LoraOptions::rank), between(1, 65536), "Rank of the update.")
+                          .also("lora_rank", "LLaMA-Factory, ms-swift")
+                          .also("r", "PEFT")));
+  list.add(fresh_only(number<O>("lora_alpha", at(&O::lora, &LoraOptions::alpha), above(0),
+                                "The update is scaled by lora_alpha / lora_r.")));
   list.add(number<O>("lora_dropout", at(&O::lora, &LoraOptions::dropout), {.low = 0, .high = 1, .high_open = true},
                      "Share of an adapter's input that is dropped."));
-  list.add(target_modules());
-  list.add(exclude_modules());
-  list.add(target_regex());
-  list.add(target_linear());
+  list.add(fresh_only(target_modules()));
+  list.add(fresh_only(exclude_modules()));
+  list.add(fresh_only(target_regex()));
+  list.add(fresh_only(target_linear()));
   list.add(later<O>("lora_layers", "Layers that get an adapter.")
                .also("layers_to_transform", "PEFT")
                .also("num_layers", "mlx-lm"));
   list.add(later<O>("lora_modules_to_save", "Modules that are trained whole.")
                .also("modules_to_save", "PEFT, ms-swift")
                .also("additional_target", "LLaMA-Factory"));
-  list.add(rank_pattern());
-  list.add(alpha_pattern());
-  list.add(choice<O>("lora_init", at(&O::lora, &LoraOptions::init),
-                     {{LoraOptions::Init::kDefault, {"default", "true"}}, {LoraOptions::Init::kGaussian, {"gaussian"}}},
-                     {"pissa", "pissa_niter_16", "orthogonal", "olora", "loftq", "eva", "corda"},
-                     "First values of the A matrices; B starts at zero. default: Kaiming uniform, as PEFT does.")
-               .also("init_lora_weights", "PEFT")
-               .also("peft_init_lora_weights", "Axolotl")
-               .also("init_weights", "ms-swift"));
+  list.add(fresh_only(rank_pattern()));
+  list.add(fresh_only(alpha_pattern()));
+  list.add(fresh_only(
+      choice<O>("lora_init", at(&O::lora, &LoraOptions::init),
+                {{LoraOptions::Init::kDefault, {"default", "true"}}, {LoraOptions::Init::kGaussian, {"gaussian"}}},
+                {"pissa", "pissa_niter_16", "orthogonal", "olora", "loftq", "eva", "corda"},
+                "First values of the A matrices; B starts at zero. default: Kaiming uniform, as PEFT does.")
+          .also("init_lora_weights", "PEFT")
+          .also("peft_init_lora_weights", "Axolotl")
+          .also("init_weights", "ms-swift")));
   list.add(later<O>("lora_dtype", "Precision of the adapter."));
-  list.add(boolean<O>("use_rslora", at(&O::lora, &LoraOptions::use_rslora),
-                      "Scale the update by lora_alpha / sqrt(lora_r) instead.")
-               .also("peft_use_rslora", "Axolotl"));
+  list.add(fresh_only(boolean<O>("use_rslora", at(&O::lora, &LoraOptions::use_rslora),
+                                 "Scale the update by lora_alpha / sqrt(lora_r) instead.")
+                          .also("peft_use_rslora", "Axolotl")));
   list.add(later<O>("use_dora", "Weight-decomposed adapters (DoRA).").also("peft_use_dora", "Axolotl"));
   list.add(
       later<O>("loraplus_lr_ratio", "Learning rate of B over that of A (LoRA+).").also("lorap_lr_ratio", "ms-swift"));

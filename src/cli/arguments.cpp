@@ -1,0 +1,103 @@
+#include "cli/arguments.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "phi3tune/config/settings.h"
+#include "phi3tune/core/error.h"
+#include "phi3tune/core/text.h"
+
+namespace phi3tune::cli {
+namespace {
+
+bool contains(const std::vector<std::string>& list, std::string_view word) {
+  return std::find(list.begin(), list.end(), word) != list.end();
+}
+
+const config::SettingName* find_setting(std::string name) {
+  std::replace(name.begin(), name.end(), '-', '_');
+  const auto& names = config::setting_names();
+  const auto found = std::find_if(names.begin(), names.end(), [&](const auto& one) { return one.name == name; });
+  return found == names.end() ? nullptr : &*found;
+}
+
+std::optional<std::string> nearest(std::string_view word, const std::vector<std::string>& candidates) {
+  const std::vector<std::string_view> views(candidates.begin(), candidates.end());
+  const auto near = nearest_name(word, views);
+  return near ? std::optional(std::string(*near)) : std::nullopt;
+}
+
+// A slip in an option's name would otherwise be reported as an unknown setting.
+void check_option_slip(const std::string& option, const std::vector<std::string>& flags,
+                       const std::vector<std::string>& valued) {
+  auto options = flags;
+  options.insert(options.end(), valued.begin(), valued.end());
+  for (const auto& one : config::setting_names()) {
+    options.push_back("--" + one.name);
+  }
+  const auto near = nearest(option, options);
+  if (near && (contains(flags, *near) || contains(valued, *near))) {
+    throw ConfigError("{} is no option; did you mean {}?", option, *near);
+  }
+}
+
+}  // namespace
+
+bool take_json(Words& words) {
+  const auto end = std::find(words.begin(), words.end(), "--");
+  const auto kept = std::remove(words.begin(), end, "--json");
+  const bool found = kept != end;
+  words.erase(kept, end);
+  return found;
+}
+
+std::vector<std::pair<std::string, std::string>> take_settings(Words& words, size_t begin,
+                                                               const std::vector<std::string>& flags,
+                                                               const std::vector<std::string>& valued) {
+  std::vector<std::pair<std::string, std::string>> settings;
+  Words kept(words.begin(), words.begin() + static_cast<std::ptrdiff_t>(begin));
+  for (size_t i = begin; i < words.size(); ++i) {
+    const auto& word = words[i];
+    const auto equals = word.find('=');
+    const auto option = word.substr(0, equals);
+    if (!word.starts_with("--") || word == "--" || contains(flags, option)) {
+      kept.push_back(word);
+      continue;
+    }
+    const bool has_next = i + 1 < words.size();
+    if (contains(valued, option)) {
+      kept.push_back(word);
+      if (equals == std::string::npos && has_next) {
+        kept.push_back(words[++i]);
+      }
+      continue;
+    }
+    auto name = option.substr(2);
+    const auto* setting = find_setting(name.substr(0, name.find('.')));
+    if (setting == nullptr) {
+      check_option_slip(option, flags, valued);
+    }
+    if (equals != std::string::npos) {
+      settings.emplace_back(name, word.substr(equals + 1));
+    } else if (has_next && !words[i + 1].starts_with("--")) {
+      settings.emplace_back(name, words[++i]);
+    } else if (setting == nullptr || setting->boolean) {
+      settings.emplace_back(name, "true");
+    } else {
+      throw ConfigError("{} wants a value: {} VALUE (or {}=VALUE for one that begins with --)", option, option, option);
+    }
+  }
+  words = std::move(kept);
+  return settings;
+}
+
+void refuse_command(const std::string& word, const std::vector<std::string>& commands) {
+  if (word.ends_with(".yaml") || word.ends_with(".yml")) {
+    throw ConfigError("{} is no command; did you mean --config {}?", word, word);
+  }
+  const auto near = nearest(word, commands);
+  throw ConfigError("{} is no command{}; `phi3-tune --help` lists them", word,
+                    near ? "; did you mean " + *near + "?" : "");
+}
+
+}  // namespace phi3tune::cli

@@ -1,0 +1,43 @@
+#include "commands/front/engine.h"
+
+#include <dlfcn.h>
+
+#include <filesystem>
+
+#include "phi3tune/core/error.h"
+
+namespace phi3tune::commands {
+namespace {
+
+void* find_symbol(void* library, const char* name) {
+  void* symbol = dlsym(library, name);
+  if (symbol == nullptr) {
+    throw ResourceError("{} in {} has no {}: it is of another version; build both again with scripts/build",
+                        kEngineLibrary, program_folder(), name);
+  }
+  return symbol;
+}
+
+}  // namespace
+
+std::string program_folder() {
+  std::error_code code;
+  return std::filesystem::read_symlink("/proc/self/exe", code).parent_path().string();
+}
+
+Engine Engine::load() {
+  const auto path = program_folder() + "/" + kEngineLibrary;
+  void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL);
+  if (library == nullptr) {
+    const char* reason = dlerror();
+    throw ResourceError(
+        "the engine cannot be loaded: {}; it belongs beside the program, with libtorch where "
+        "scripts/setup put it: run scripts/build",
+        reason == nullptr ? path : reason);
+  }
+  // Never closed: libtorch does not survive it.
+  return {reinterpret_cast<EngineTrain*>(find_symbol(library, kEngineTrainSymbol)),
+          reinterpret_cast<EngineDescribe*>(find_symbol(library, kEngineDescribeSymbol))};
+}
+
+}  // namespace phi3tune::commands

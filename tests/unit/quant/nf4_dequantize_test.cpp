@@ -112,28 +112,30 @@ INSTANTIATE_TEST_SUITE_P(Nf4, EveryIsa,
 // round_to_source(code * absmax).
 TEST(Nf4Dequantize, ValueIsCodeTimesAbsmaxRoundedToTheSource) {
   const IsaGuard guard;
-  const int64_t rows = 40;
-  const int64_t cols = 72;
+  const int64_t rows = 400;
+  const int64_t cols = 96;
   const auto weights = as_bytes(some_weights(rows * cols, 7), FloatType::kBF16);
-  const Nf4Tensor tensor = quantize_nf4(weights, FloatType::kBF16, rows, cols, {});
-  const auto absmax = restored_absmax(tensor);
-  for (const char* isa : {"avx512", "avx2", "portable"}) {
-    if (!force_dequantize_isa(isa)) {
-      continue;
-    }
-    const auto bytes = dequantize(tensor, 0, tensor.numel(), FloatType::kF32);
-    for (int64_t i = 0; i < tensor.numel(); ++i) {
-      const uint8_t byte = tensor.packed[static_cast<size_t>(i / 2)];
-      const int code = i % 2 == 0 ? byte >> 4 : byte & 15;
-      const float product = kNf4Code[static_cast<size_t>(code)] * absmax[static_cast<size_t>(i / 64)];
-      // Nearest bf16 value, ties to even, by fp64 arithmetic on the spacing of bf16 numbers.
-      int exponent = 0;
-      std::frexp(product, &exponent);
-      const double spacing = std::ldexp(1.0, exponent - 8);
-      const double wanted = std::nearbyint(static_cast<double>(product) / spacing) * spacing;
-      float got = 0;
-      std::memcpy(&got, bytes.data() + 4 * i, 4);
-      ASSERT_EQ(static_cast<double>(got), wanted) << isa << " element " << i;
+  for (const int64_t block_size : {32, 64, 128}) {  // 1200, 600 and 300 blocks
+    const Nf4Tensor tensor = quantize_nf4(weights, FloatType::kBF16, rows, cols, {.block_size = block_size});
+    const auto absmax = restored_absmax(tensor);
+    for (const char* isa : {"avx512", "avx2", "portable"}) {
+      if (!force_dequantize_isa(isa)) {
+        continue;
+      }
+      const auto bytes = dequantize(tensor, 0, tensor.numel(), FloatType::kF32);
+      for (int64_t i = 0; i < tensor.numel(); ++i) {
+        const uint8_t byte = tensor.packed[static_cast<size_t>(i / 2)];
+        const int code = i % 2 == 0 ? byte >> 4 : byte & 15;
+        const float product = kNf4Code[static_cast<size_t>(code)] * absmax[static_cast<size_t>(i / block_size)];
+        // Nearest bf16 value, ties to even, by fp64 arithmetic on the spacing of bf16 numbers.
+        int exponent = 0;
+        std::frexp(product, &exponent);
+        const double spacing = std::ldexp(1.0, exponent - 8);
+        const double wanted = std::nearbyint(static_cast<double>(product) / spacing) * spacing;
+        float got = 0;
+        std::memcpy(&got, bytes.data() + 4 * i, 4);
+        ASSERT_EQ(static_cast<double>(got), wanted) << isa << " element " << i << ", blocks of " << block_size;
+      }
     }
   }
 }

@@ -70,7 +70,7 @@ void AddedTokenMatcher::split(std::string_view text, std::vector<Stretch>& out) 
       }
     }
     if (token.lstrip) {
-      begin = std::max(begin - trailing_whitespace(text.substr(0, begin)), std::min(done, begin));
+      begin = std::max(begin - trailing_whitespace(text.substr(0, begin)), done);
     }
     if (token.rstrip) {
       end += leading_whitespace(text.substr(end));
@@ -80,7 +80,9 @@ void AddedTokenMatcher::split(std::string_view text, std::vector<Stretch>& out) 
     } else if (begin < done) {
       out.back().end = begin;  // the token before had taken whitespace that this one begins with
     }
-    out.push_back({token.id, begin, end});
+    if (begin < end) {  // else this one was whitespace, and the token before has taken all of it
+      out.push_back({token.id, begin, end});
+    }
     done = end;
   }
   if (done < text.size()) {

@@ -36,7 +36,6 @@ class SentencePieceEncoder : public SegmentEncoder {
     }
     const auto mark = others_.find(kMarkCodePoint);
     mark_id_ = mark == others_.end() ? -1 : mark->second;
-    cuts_at_marks_ = !definition.joins_across_marks && mark_id_ >= 0;
     if (definition.byte_fallback) {
       for (size_t byte = 0; byte < byte_ids_.size(); ++byte) {
         byte_ids_[byte] = vocabulary_.find(fmt::format("<0x{:02X}>", byte));
@@ -44,6 +43,10 @@ class SentencePieceEncoder : public SegmentEncoder {
     } else {
       byte_ids_.fill(-1);
     }
+    // Where unknown characters vanish, what stood around them can meet.
+    const bool none_vanish =
+        unk_id_ >= 0 || std::all_of(byte_ids_.begin(), byte_ids_.end(), [](int32_t id) { return id >= 0; });
+    cuts_at_marks_ = !definition.joins_across_marks && mark_id_ >= 0 && none_vanish;
   }
 
   void encode(std::string_view text, size_t begin, size_t end, EncodeWorkspace& workspace,

@@ -13,6 +13,7 @@
 #include "data/tokenizer/segment_encoder.h"
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/hash.h"
+#include "phi3tune/core/text.h"
 #include "phi3tune/io/json.h"
 
 namespace phi3tune::data {
@@ -83,6 +84,10 @@ struct Tokenizer::Impl {
   }
 
   std::vector<TokenSpan> encode(std::string_view text) const {
+    constexpr size_t kLongest = size_t{1} << 30;  // symbols are counted in 31 bits
+    if (text.size() > kLongest) {
+      throw DataError("a text of {}; texts up to {} are supported", format_bytes(text.size()), format_bytes(kLongest));
+    }
     std::vector<TokenSpan> tokens;
     tokens.reserve(text.size() / 4 + 8);
     std::vector<Stretch> stretches;

@@ -207,6 +207,12 @@ SafetensorsHeader parse_safetensors_header(std::span<const std::byte> start, uin
   for (size_t i = 0; i < kPrefixBytes; ++i) {
     length |= std::to_integer<uint64_t>(start[i]) << (8 * i);
   }
+  constexpr std::string_view kLfsPointer = "version https://git-lfs";
+  if (std::string_view(reinterpret_cast<const char*>(start.data()), start.size()).starts_with(kLfsPointer)) {
+    throw ModelError(
+        "{}: not a safetensors file but the pointer that Git LFS keeps in its place; fetch the file (git lfs pull)",
+        name);
+  }
   if (length > kLargestHeader) {
     throw ModelError("{}: not a safetensors file: it would have a header of {} bytes, at most {} are allowed", name,
                      length, kLargestHeader);

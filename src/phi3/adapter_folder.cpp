@@ -89,7 +89,8 @@ AdapterFolder AdapterFolder::open(const std::string& folder) {
     throw CheckpointError("{}: no such folder, wanted an adapter folder (adapter_config.json and {})", folder,
                           kWeights);
   }
-  AdapterFolder adapter(folder, read_adapter_config(folder), open_weights(folder));
+  auto config = read_adapter_config(folder);
+  AdapterFolder adapter(folder, std::move(config), open_weights(folder));
   const std::string file = folder + "/" + kWeights;
   Faults faults;
   std::map<std::string, AdapterModule> modules;

@@ -109,8 +109,9 @@ void read_sizes(Fields& fields, ModelConfig& config, Faults& faults, const std::
     if (config.hidden_size % config.num_heads != 0) {
       fields.fault("num_attention_heads", "{} does not divide hidden_size {}, and there is no head_dim",
                    config.num_heads, config.hidden_size);
+    } else {
+      config.head_dim = config.hidden_size / config.num_heads;
     }
-    config.head_dim = config.hidden_size / config.num_heads;
   }
   if (const auto* window = fields.find("sliding_window"); window != nullptr) {
     config.sliding_window = fields.integer("sliding_window", 1, kMostPositions);
@@ -235,6 +236,9 @@ void read_rope(Fields& fields, ModelConfig& config, Faults& faults, const std::s
       rope.fault(key, "not a key of this architecture (Phi-3.5-MoE has it)");
     }
   }
+  if (config.head_dim == 0) {
+    return;  // reported already
+  }
   config.rope.short_factor = read_factors(rope, "short_factor", config.rotary_dim / 2);
   config.rope.long_factor = read_factors(rope, "long_factor", config.rotary_dim / 2);
   config.rope.attention_factor = resolve_attention_factor(rope, config);
@@ -276,7 +280,10 @@ void read_quantization(Fields& fields, ModelConfig& config, Faults& faults, cons
 }
 
 void read_token_ids(Fields& fields, ModelConfig& config) {
-  const int64_t last = std::max<int64_t>(config.vocab_size - 1, 0);
+  if (config.vocab_size == 0) {
+    return;  // reported already
+  }
+  const int64_t last = config.vocab_size - 1;
   config.bos_token_id = fields.integer("bos_token_id", 0, last);
   config.pad_token_id = fields.integer("pad_token_id", 0, last);
   if (const auto* eos = fields.find("eos_token_id"); eos != nullptr && eos->is_array()) {

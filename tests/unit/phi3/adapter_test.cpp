@@ -1,0 +1,251 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+
+#include "phi3tune/core/error.h"
+#include "phi3tune/io/atomic_file.h"
+#include "phi3tune/phi3/adapter_folder.h"
+#include "support/temp_folder.h"
+
+namespace phi3tune::phi3 {
+namespace {
+
+using io::Json;
+using test::message_of;
+using test::TempFolder;
+using ::testing::HasSubstr;
+
+const std::string kReferences = std::string(PHI3TUNE_SOURCE_DIR) + "/tests/references/adapters";
+
+Json as_peft_writes() { return io::read_json_file<CheckpointError>(kReferences + "/mha/adapter_config.json"); }
+
+TEST(AdapterConfig, ReadsWhatPeftWrites) {
+  const auto config = parse_adapter_config(as_peft_writes(), "c");
+  EXPECT_EQ(config.rank, 4);
+  EXPECT_EQ(config.alpha, 8.0);
+  EXPECT_EQ(config.dropout, 0.0);
+  EXPECT_FALSE(config.use_rslora);
+  EXPECT_EQ(config.target_modules, (std::vector<std::string>{"qkv_proj", "down_proj", "gate_up_proj", "o_proj"}));
+  EXPECT_EQ(config.base_model_name_or_path, "mha");
+}
+
+// The portable set: every key and value of PEFT's own file that old readers know too.
+TEST(AdapterConfig, WritesASubsetOfPeftsFileInItsLayout) {
+  const auto text = adapter_config_text(parse_adapter_config(as_peft_writes(), "c"));
+  EXPECT_EQ(text, R"({
+  "alpha_pattern": {},
+  "auto_mapping": null,
+  "base_model_name_or_path": "mha",
+  "bias": "none",
+  "fan_in_fan_out": false,
+  "inference_mode": true,
+  "init_lora_weights": true,
+  "layers_pattern": null,
+  "layers_to_transform": null,
+  "loftq_config": {},
+  "lora_alpha": 8,
+  "lora_dropout": 0.0,
+  "megatron_config": null,
+  "megatron_core": "megatron.core",
+  "modules_to_save": null,
+  "peft_type": "LORA",
+  "r": 4,
+  "rank_pattern": {},
+  "revision": null,
+  "target_modules": [
+    "qkv_proj",
+    "down_proj",
+    "gate_up_proj",
+    "o_proj"
+  ],
+  "task_type": "CAUSAL_LM",
+  "use_dora": false,
+  "use_rslora": false
+})");
+  const auto peft = as_peft_writes();
+  const auto ours = Json::parse(text);
+  for (const auto& [key, value] : ours.items()) {
+    ASSERT_TRUE(peft.contains(key)) << key;
+    EXPECT_EQ(value, peft[key]) << key;
+  }
+}
+
+TEST(AdapterConfig, EverythingItHoldsSurvivesWriting) {
+  AdapterConfig config;
+  config.rank = 12;
+  config.alpha = 6.5;
+  config.dropout = 0.05;
+  config.use_rslora = true;
+  config.target_regex = ".*\\.(o|down)_proj";
+  config.rank_pattern = {{"layers.1.*.o_proj", 3}, {"a_proj", 5}};
+  config.alpha_pattern = {{"o_proj", 2.0}};
+  config.base_model_name_or_path = "caf\xC3\xA9 \"x\"";
+  const auto again = parse_adapter_config(Json::parse(adapter_config_text(config)), "c");
+  EXPECT_EQ(again.rank, 12);
+  EXPECT_EQ(again.alpha, 6.5);
+  EXPECT_EQ(again.dropout, 0.05);
+  EXPECT_TRUE(again.use_rslora);
+  EXPECT_EQ(again.target_regex, config.target_regex);
+  EXPECT_EQ(again.rank_pattern, config.rank_pattern);
+  EXPECT_EQ(again.alpha_pattern, config.alpha_pattern);
+  EXPECT_EQ(again.base_model_name_or_path, config.base_model_name_or_path);
+  EXPECT_THAT(adapter_config_text(config), HasSubstr("caf\\u00e9 \\\"x\\\""));
+}
+
+TEST(AdapterConfig, MatchesModulesAsPeftDoes) {
+  AdapterConfig config;
+  config.target_modules = {"o_proj", "model.layers.1.mlp.down_proj"};
+  EXPECT_TRUE(config.targets("model.layers.0.self_attn.o_proj"));
+  EXPECT_TRUE(config.targets("o_proj"));
+  EXPECT_TRUE(config.targets("model.layers.1.mlp.down_proj"));
+  EXPECT_FALSE(config.targets("model.layers.11.mlp.down_proj"));
+  EXPECT_FALSE(config.targets("model.layers.0.self_attn.no_proj"));
+  config.target_regex = "model\\.layers\\.[01]\\..*qkv_proj";
+  EXPECT_TRUE(config.targets("model.layers.1.self_attn.qkv_proj"));
+  EXPECT_FALSE(config.targets("model.layers.10.self_attn.qkv_proj"));
+  EXPECT_FALSE(config.targets("x.model.layers.1.self_attn.qkv_proj"));
+  EXPECT_FALSE(config.targets("model.layers.0.self_attn.o_proj"));
+}
+
+TEST(AdapterConfig, FirstMatchingPatternGivesRankAndAlpha) {
+  AdapterConfig config;
+  config.rank = 8;
+  config.alpha = 16;
+  config.rank_pattern = {{"layers.1.self_attn.o_proj", 2}, {"o_proj", 4}};
+  config.alpha_pattern = {{"down_proj", 3.0}};
+  EXPECT_EQ(config.rank_of("model.layers.1.self_attn.o_proj"), 2);
+  EXPECT_EQ(config.rank_of("model.layers.2.self_attn.o_proj"), 4);
+  EXPECT_EQ(config.rank_of("model.layers.2.self_attn.xo_proj"), 8);
+  EXPECT_EQ(config.alpha_of("model.layers.2.mlp.down_proj"), 3.0);
+  EXPECT_EQ(config.scale_of("model.layers.2.mlp.down_proj"), 3.0 / 8);
+  config.use_rslora = true;
+  EXPECT_EQ(config.scale_of("model.layers.1.self_attn.o_proj"), 16 / std::sqrt(2.0));
+}
+
+struct BadAdapter {
+  const char* name;
+  std::function<void(Json&)> spoil;
+  const char* message;
+};
+const BadAdapter kBadAdapters[] = {
+    {"PromptTuning", [](Json& j) { j["peft_type"] = "PROMPT_TUNING"; }, "peft_type: found \"PROMPT_TUNING\""},
+    {"NoType", [](Json& j) { j.erase("peft_type"); }, "peft_type: found nothing"},
+    {"Dora", [](Json& j) { j["use_dora"] = true; }, "use_dora: found true: a DoRA adapter"},
+    {"Bias", [](Json& j) { j["bias"] = "all"; }, "bias: found \"all\", wanted \"none\""},
+    {"LoraBias", [](Json& j) { j["lora_bias"] = true; }, "lora_bias"},
+    {"ModulesToSave", [](Json& j) { j["modules_to_save"] = {"lm_head"}; }, "modules_to_save: found [\"lm_head\"]"},
+    {"TrainableTokens", [](Json& j) { j["trainable_token_indices"] = {1}; }, "trainable_token_indices"},
+    {"TargetParameters", [](Json& j) { j["target_parameters"] = {"x"}; }, "target_parameters"},
+    {"SomeLayers", [](Json& j) { j["layers_to_transform"] = {0}; }, "layers_to_transform"},
+    {"Excluded", [](Json& j) { j["exclude_modules"] = {"o_proj"}; }, "exclude_modules"},
+    {"Pissa", [](Json& j) { j["init_lora_weights"] = "pissa_niter_4"; }, "changes the base weights too"},
+    {"NoTargets", [](Json& j) { j["target_modules"] = nullptr; }, "target_modules: missing"},
+    {"EmptyTargets", [](Json& j) { j["target_modules"] = Json::array(); }, "target_modules: found []"},
+    {"BadRegex", [](Json& j) { j["target_modules"] = "a(b"; }, "pattern `a(b` cannot be used"},
+    {"RankZero", [](Json& j) { j["r"] = 0; }, "r: found 0"},
+    {"RankAsText", [](Json& j) { j["r"] = "8"; }, "r: found \"8\""},
+    {"DropoutOne", [](Json& j) { j["lora_dropout"] = 1.0; }, "lora_dropout: found 1"},
+    {"RankPattern",
+     [](Json& j) {
+       j["rank_pattern"] = {{"o_proj", 1.5}};
+     },
+     "\"o_proj\" is 1.5, wanted a whole number"},
+    {"RankPatternRegex",
+     [](Json& j) {
+       j["rank_pattern"] = {{"o_(proj", 2}};
+     },
+     "rank_pattern: pattern"},
+};
+class RefusedAdapter : public ::testing::TestWithParam<BadAdapter> {};
+TEST_P(RefusedAdapter, IsRefusedWithItsKey) {
+  Json json = as_peft_writes();
+  GetParam().spoil(json);
+  const auto message = message_of<CheckpointError>([&] { parse_adapter_config(json, "dir/adapter_config.json"); });
+  EXPECT_TRUE(message.starts_with("dir/adapter_config.json: ")) << message;
+  EXPECT_THAT(message, HasSubstr(GetParam().message));
+}
+INSTANTIATE_TEST_SUITE_P(Configs, RefusedAdapter, ::testing::ValuesIn(kBadAdapters),
+                         [](const auto& info) { return std::string(info.param.name); });
+TEST(AdapterConfig, BadConfigsAreAllThere) { EXPECT_EQ(std::size(kBadAdapters), 19u); }
+
+TEST(AdapterConfig, OldFilesWithoutTheNewKeysAreRead) {
+  const auto config = parse_adapter_config(
+      Json::parse(R"({"peft_type": "LORA", "r": 16, "lora_alpha": 32, "target_modules": "all-linear"})"), "c");
+  EXPECT_EQ(config.rank, 16);
+  EXPECT_TRUE(config.targets("model.layers.0.mlp.gate_up_proj"));
+  EXPECT_FALSE(config.targets("lm_head"));
+}
+
+TEST(AdapterFolder, OpensEveryReferenceAdapter) {
+  size_t count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(kReferences)) {
+    const auto adapter = AdapterFolder::open(entry.path().string());
+    EXPECT_EQ(adapter.modules().size(), 8u);
+    EXPECT_EQ(adapter.modules()[0].path, "model.layers.0.mlp.down_proj");
+    EXPECT_EQ(adapter.modules()[0].a->shape, (std::vector<int64_t>{4, 64}));
+    EXPECT_EQ(lora_tensor_name(adapter.modules()[0].path, 'B'), adapter.modules()[0].b->name);
+    ++count;
+  }
+  EXPECT_EQ(count, 4u);
+}
+
+// A folder with `tensors` of F32 zeros.
+void write_adapter(const TempFolder& folder, const std::vector<std::pair<std::string, std::vector<int64_t>>>& tensors) {
+  static const std::vector<float> kZeros(4096);
+  std::vector<io::TensorToWrite> entries;
+  for (const auto& [name, shape] : tensors) {
+    size_t count = 1;
+    for (const auto size : shape) {
+      count *= static_cast<size_t>(size);
+    }
+    entries.push_back({name, io::DType::kF32, shape, std::as_bytes(std::span(kZeros).first(count))});
+  }
+  AdapterConfig config;
+  config.rank = 4;
+  config.target_modules = {"o_proj"};
+  folder.write("adapter_config.json", adapter_config_text(config));
+  io::write_safetensors(folder / "adapter_model.safetensors", entries);
+}
+
+TEST(AdapterFolder, EveryFaultIsALine) {
+  const TempFolder folder;
+  const std::string module = "base_model.model.model.layers.0.self_attn.o_proj";
+  write_adapter(folder, {{module + ".lora_A.weight", {4, 8}}, {module + ".lora_B.weight", {8, 4}}});
+  EXPECT_NO_THROW(AdapterFolder::open(folder.path()));
+  write_adapter(folder, {{module + ".lora_A.weight", {3, 8}},
+                         {module + ".lora_B.weight", {8, 3}},
+                         {"base_model.model.model.layers.1.self_attn.o_proj.lora_B.weight", {8, 4}},
+                         {"base_model.model.model.layers.1.mlp.down_proj.lora_A.weight", {4, 8}},
+                         {"base_model.model.model.layers.1.mlp.down_proj.lora_B.weight", {8, 4}},
+                         {module + ".lora_magnitude_vector", {8}}});
+  const auto message = message_of<CheckpointError>([&] { AdapterFolder::open(folder.path()); });
+  EXPECT_THAT(message, HasSubstr("lora_magnitude_vector is not the name of a LoRA tensor"));
+  EXPECT_THAT(message, HasSubstr("lora_A.weight: shape [3, 8], wanted [4, in]"));
+  EXPECT_THAT(message, HasSubstr("lora_B.weight: shape [8, 3], wanted [out, 4]"));
+  EXPECT_THAT(message, HasSubstr("layers.1.self_attn.o_proj: lora_B is there, lora_A is missing"));
+  EXPECT_THAT(message, HasSubstr("layers.1.mlp.down_proj is adapted, but target_modules"));
+  EXPECT_EQ(std::count(message.begin(), message.end(), '\n'), 4) << message;
+}
+
+TEST(AdapterFolder, PickleAndMissingFilesAreNamed) {
+  const TempFolder folder;
+  EXPECT_THAT(message_of<CheckpointError>([&] { AdapterFolder::open(folder / "none"); }), HasSubstr("no such folder"));
+  EXPECT_THAT(message_of<CheckpointError>([&] { AdapterFolder::open(folder.path()); }),
+              HasSubstr("adapter_config.json: cannot be read"));
+  folder.write("adapter_config.json", adapter_config_text({.target_modules = {"o_proj"},
+                                                           .target_regex = "",
+                                                           .rank_pattern = {},
+                                                           .alpha_pattern = {},
+                                                           .base_model_name_or_path = ""}));
+  EXPECT_THAT(message_of<CheckpointError>([&] { AdapterFolder::open(folder.path()); }),
+              HasSubstr("adapter_model.safetensors: missing"));
+  folder.write("adapter_model.bin", "\x80\x02.");
+  EXPECT_THAT(message_of<CheckpointError>([&] { AdapterFolder::open(folder.path()); }), HasSubstr("never opened"));
+  folder.write("adapter_model.safetensors", "short");
+  EXPECT_THAT(message_of<CheckpointError>([&] { AdapterFolder::open(folder.path()); }), HasSubstr("too short"));
+}
+
+}  // namespace
+}  // namespace phi3tune::phi3

@@ -58,7 +58,7 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 
 template <typename T>
 std::optional<T> parse_whole(std::string_view text) {
-  if (text.starts_with('+')) {
+  if (text.starts_with('+') && !text.starts_with("+-")) {
     text.remove_prefix(1);
   }
   T value{};

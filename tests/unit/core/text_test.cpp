@@ -1,0 +1,117 @@
+#include "phi3tune/core/text.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+namespace phi3tune {
+namespace {
+
+TEST(Utf8, WellFormedTextPasses) {
+  for (const char* text : {"", "plain", "caf\xC3\xA9", "\xE2\x82\xAC", "\xF0\x9F\x98\x80", "\xED\x9F\xBF",
+                           "\xEE\x80\x80", "\xF4\x8F\xBF\xBF"}) {
+    EXPECT_EQ(find_invalid_utf8(text), std::string_view::npos) << text;
+  }
+  EXPECT_EQ(find_invalid_utf8(std::string_view("a\0b", 3)), std::string_view::npos);
+}
+
+TEST(Utf8, FirstBadByteIsNamed) {
+  struct Bad {
+    std::string_view text;
+    size_t offset;
+  };
+  const Bad cases[] = {
+      {"ab\x80", 2},  // a continuation alone
+      {"ab\xC3", 2},  // cut short
+      {"\xC3"
+       "a",
+       0},                       // continuation missing
+      {"\xC0\xAF", 0},           // overlong
+      {"\xC1\xBF", 0},           // overlong
+      {"x\xE0\x9F\xBF", 1},      // overlong, 3 bytes
+      {"x\xF0\x8F\xBF\xBF", 1},  // overlong, 4 bytes
+      {"\xED\xA0\x80", 0},       // surrogate
+      {"\xF4\x90\x80\x80", 0},   // above U+10FFFF
+      {"\xF5\x80\x80\x80", 0},   // no such lead
+      {"\xFF", 0},
+      {"caf\xC3\xA9\xE2\x82", 5},  // cut short after good text
+  };
+  for (const auto& bad : cases) {
+    EXPECT_EQ(find_invalid_utf8(bad.text), bad.offset);
+  }
+}
+
+TEST(Utf8, EveryScalarValueGoesOutAndComesBack) {
+  size_t count = 0;
+  for (char32_t code = 0; code <= 0x10FFFF; ++code) {
+    if (code >= 0xD800 && code <= 0xDFFF) {
+      continue;
+    }
+    std::string text;
+    append_utf8(text, code);
+    ASSERT_EQ(find_invalid_utf8(text), std::string_view::npos) << static_cast<uint32_t>(code);
+    size_t offset = 0;
+    ASSERT_EQ(next_code_point(text, offset), code);
+    ASSERT_EQ(offset, text.size());
+    ++count;
+  }
+  EXPECT_EQ(count, 1112064u);
+}
+
+std::string nearest(std::string_view word, const std::vector<std::string_view>& names) {
+  const auto found = nearest_name(word, names);
+  return found ? std::string(*found) : "none";
+}
+
+TEST(NearestName, FindsSlipsOfThePen) {
+  const std::vector<std::string_view> names{"lora_r", "lora_alpha", "learning_rate", "seed"};
+  EXPECT_EQ(nearest("lora_alhpa", names), "lora_alpha");       // swapped: one
+  EXPECT_EQ(nearest("lerning_rate", names), "learning_rate");  // missing
+  EXPECT_EQ(nearest("seeed", names), "seed");                  // doubled
+  EXPECT_EQ(nearest("lora_rnak", {"lora_rank", "lora_r"}), "lora_rank");
+  EXPECT_EQ(nearest("optimizer", names), "none");
+  EXPECT_EQ(nearest("xyzzy", names), "none");
+  EXPECT_EQ(nearest("seed", {}), "none");
+}
+
+TEST(NearestName, AThirdOfTheWordIsTheLimit) {
+  EXPECT_EQ(nearest("abcxyf", {"abcdef"}), "abcdef");  // 2 of 6
+  EXPECT_EQ(nearest("abxyzf", {"abcdef"}), "none");    // 3 of 6
+}
+
+TEST(Numbers, BytesAreReadable) {
+  EXPECT_EQ(format_bytes(0), "0 B");
+  EXPECT_EQ(format_bytes(1023), "1023 B");
+  EXPECT_EQ(format_bytes(1024), "1.0 KiB");
+  EXPECT_EQ(format_bytes(uint64_t{2791728742}), "2.6 GiB");
+  EXPECT_EQ(format_bytes(std::numeric_limits<uint64_t>::max()), "16777216.0 TiB");
+}
+
+TEST(Numbers, DoublesReadBackTheSame) {
+  for (const double value : {0.1, 1e-5, 2e-4, 1.0 / 3, 1e300, -0.0, 5e-324, 123456789.0}) {
+    const auto back = parse_double(format_double(value));
+    ASSERT_TRUE(back) << value;
+    EXPECT_EQ(*back, value);
+    EXPECT_EQ(std::signbit(*back), std::signbit(value));
+  }
+  EXPECT_EQ(format_double(0.0002), "0.0002");
+}
+
+TEST(Numbers, OnlyAWholeStringIsANumber) {
+  EXPECT_EQ(parse_double("2e-4"), 2e-4);
+  EXPECT_EQ(parse_double("+1.5"), 1.5);
+  EXPECT_EQ(parse_int("-12"), -12);
+  EXPECT_EQ(parse_int("9223372036854775807"), std::numeric_limits<int64_t>::max());
+  for (const char* text : {"", "+", " 1", "1 ", "1x", "0x10", "1,5", "++1", "+-1"}) {
+    EXPECT_FALSE(parse_double(text)) << text;
+    EXPECT_FALSE(parse_int(text)) << text;
+  }
+  EXPECT_FALSE(parse_int("1.0"));
+  EXPECT_FALSE(parse_int("9223372036854775808"));
+  EXPECT_FALSE(parse_double("1e999"));
+}
+
+}  // namespace
+}  // namespace phi3tune

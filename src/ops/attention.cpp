@@ -19,7 +19,7 @@ int64_t qkv_width(const HeadShape& heads) { return (heads.num_heads + 2 * heads.
 at::Tensor definition::rope(const at::Tensor& qkv, const at::Tensor& cosine, const at::Tensor& sine,
                             const HeadShape& heads, bool inverse) {
   const int64_t half = heads.rotary_dim / 2;
-  const at::Tensor all = qkv.view({qkv.size(0), -1, heads.head_dim});
+  const at::Tensor all = qkv.view({qkv.size(0), heads.num_heads + 2 * heads.num_kv_heads, heads.head_dim});
   const int64_t turned = heads.num_heads + heads.num_kv_heads;
   const at::Tensor turning = all.narrow(1, 0, turned);
   const at::Tensor first = turning.narrow(2, 0, half);
@@ -52,7 +52,7 @@ std::pair<at::Tensor, at::Tensor> definition::attention(const at::Tensor& qkv, c
   for (size_t i = 1; i < documents.cu_seqlens.size(); ++i) {
     const int64_t length = documents.cu_seqlens[i] - documents.cu_seqlens[i - 1];
     const at::Tensor all = qkv.narrow(0, documents.cu_seqlens[i - 1], length)
-                               .view({length, -1, heads.head_dim})
+                               .view({length, heads.num_heads + 2 * heads.num_kv_heads, heads.head_dim})
                                .transpose(0, 1);  // [N + 2G, T, H]
     const at::Tensor q = all.narrow(0, 0, heads.num_heads);
     const at::Tensor k = all.narrow(0, heads.num_heads, heads.num_kv_heads).repeat_interleave(group, 0);

@@ -10,6 +10,7 @@
 
 #include "phi3tune/model/lora.h"
 #include "phi3tune/model/phi3_model.h"
+#include "support/references.h"
 #include "support/tensors.h"
 
 namespace phi3tune::test {

@@ -82,14 +82,8 @@ void check_targets(const RunOptions& run, const GivenSettings& given, FaultList&
   }
 }
 
-void check_steps(const RunOptions& run, const GivenSettings& given, FaultList& faults,
-                 std::vector<std::string>& notes) {
+void check_steps(const RunOptions& run, const GivenSettings& given, FaultList& faults) {
   const auto& schedule = run.schedule;
-  const auto* epochs = find_given(given, "num_epochs");
-  if (schedule.max_steps && epochs != nullptr) {
-    notes.push_back(fmt::format("{}: {} is not used: max_steps says how long the run is", epochs->position.text(),
-                                epochs->written));
-  }
   const auto* warmup = find_given(given, "warmup_steps");
   if (warmup != nullptr && schedule.max_steps && schedule.warmup_steps.value_or(0) > *schedule.max_steps) {
     faults.add(warmup->position, fmt::format("warmup_steps: found {}; wanted at most max_steps, which is {}",
@@ -153,10 +147,9 @@ void settle_rivals(GivenSettings& given, FaultList& faults, std::vector<std::str
   settle_bits(given, notes);
 }
 
-void check_together(const RunOptions& run, const GivenSettings& given, FaultList& faults,
-                    std::vector<std::string>& notes) {
+void check_together(const RunOptions& run, const GivenSettings& given, FaultList& faults) {
   check_targets(run, given, faults);
-  check_steps(run, given, faults, notes);
+  check_steps(run, given, faults);
   check_data(run, given, faults);
   check_output(run, given, faults);
 }

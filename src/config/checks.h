@@ -13,7 +13,6 @@ namespace phi3tune::config {
 void settle_rivals(GivenSettings& given, FaultList& faults, std::vector<std::string>& notes);
 
 // After reading.
-void check_together(const RunOptions& run, const GivenSettings& given, FaultList& faults,
-                    std::vector<std::string>& notes);
+void check_together(const RunOptions& run, const GivenSettings& given, FaultList& faults);
 
 }  // namespace phi3tune::config

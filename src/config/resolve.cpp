@@ -19,13 +19,16 @@ class Resolver {
   explicit Resolver(const SettingsSources& sources) : sources_(sources) {}
 
   ResolvedSettings run() {
-    given_ = gather(sources_, faults_, notes_);
+    auto gathered = gather(sources_, faults_, notes_);
+    given_ = std::move(gathered.given);
     note_empty_adapter();
     settle_rivals(given_, faults_, notes_);
     auto options = read(given_, faults_, notes_);
-    check_required();
+    if (gathered.complete) {
+      check_required();
+    }
     options = without_unused(std::move(options));
-    check_together(options, given_, faults_, notes_);
+    check_together(options, given_, faults_);
     if (faults_.size() > 0) {
       throw ConfigError(faults_.text(sources_.files));
     }
@@ -38,6 +41,10 @@ class Resolver {
     for (const auto& setting : run_settings()) {
       const auto entry = given.find(setting.name);
       if (entry == given.end() || is_null(entry->second)) {
+        continue;
+      }
+      if (entry->second.broken) {
+        unread_.insert(setting.name);
         continue;
       }
       const auto before = faults.size();

@@ -22,6 +22,7 @@ struct Written {
   io::Position position;
   io::YamlNode value;
   size_t rank = 0;
+  bool broken = false;
 };
 
 bool same_value(const io::YamlNode& a, const io::YamlNode& b) {
@@ -47,27 +48,29 @@ bool same_value(const io::YamlNode& a, const io::YamlNode& b) {
   return true;
 }
 
-void read_file(const std::string& file, size_t rank, std::vector<Written>& written, FaultList& faults) {
+// False if nothing of it could be read.
+bool read_file(const std::string& file, size_t rank, std::vector<Written>& written, FaultList& faults) {
   io::YamlNode root;
   try {
     root = io::read_yaml_file(file);
   } catch (const ConfigError& error) {
     faults.add_lines(error.what());
-    return;
+    return false;
   }
   if (root.kind == io::YamlNode::Kind::kNull) {
-    return;
+    return true;
   }
   if (root.kind != io::YamlNode::Kind::kMapping) {
     faults.add(root.position, fmt::format("found {}; wanted settings, a line each: name: value", found(root)));
-    return;
+    return false;
   }
   for (auto& [key, value] : root.members) {
     if (value.position.line == 0) {
       value.position = key.position;
     }
-    written.push_back({key.scalar, {}, key.position, std::move(value), rank});
+    written.push_back({key.scalar, {}, key.position, std::move(value), rank, false});
   }
+  return true;
 }
 
 std::vector<std::string> split(std::string_view text, std::string_view separator) {
@@ -128,7 +131,9 @@ void add_typed(std::vector<std::string> path, const std::string& text, const io:
     path = {fmt::format("{}", fmt::join(path, "."))};  // the dots are the pattern's own
   }
   one.position = position;
+  const auto faults_before = faults.size();
   one.value = parse_typed(text, position, is_structured(one.name), faults);
+  one.broken = faults.size() > faults_before;
   one.path = std::move(path);
   one.rank = rank;
   written.push_back(std::move(one));
@@ -214,7 +219,6 @@ void translate(Written& written, const Alias& alias, FaultList& faults) {
     const auto boolean = boolean_value(value);
     if (!boolean) {
       faults.add(value.position, fmt::format("{}: found {}; wanted true or false", written.name, found(value)));
-      value.kind = io::YamlNode::Kind::kNull;
       return;
     }
     value.scalar = *boolean ? "false" : "true";
@@ -223,7 +227,6 @@ void translate(Written& written, const Alias& alias, FaultList& faults) {
     if (value.scalar != "4") {
       faults.add(value.position, fmt::format("{}: found {}; wanted 4, the only width that works{}", written.name,
                                              found(value), value.scalar == "8" ? " yet" : ""));
-      value.kind = io::YamlNode::Kind::kNull;
       return;
     }
     value.scalar = "true";
@@ -242,12 +245,14 @@ class Merger {
       refuse(written);
       return;
     }
+    const auto faults_before = faults_.size();
     if (known.alias != nullptr) {
       notes_.push_back(fmt::format("{}: {} is read as {}{}", written.position.text(), written.name, known.setting->name,
                                    known.alias->translation == Translation::kInverse ? ", inverted" : ""));
       translate(written, *known.alias, faults_);
     }
     expand_variables(written.value, faults_);
+    written.broken = written.broken || faults_.size() > faults_before;
     merge(known.setting->name, std::move(written));
   }
 
@@ -269,7 +274,7 @@ class Merger {
     if (!written.path.empty()) {
       auto& entry = given_[name];
       if (earlier == given_.end()) {
-        entry = {{}, written.name, written.position, written.rank};
+        entry = {{}, written.name, written.position, written.rank, false};
         entry.value.position = written.position;
       }
       if (!put(entry.value, written.path, 0, written.value)) {
@@ -277,6 +282,7 @@ class Merger {
                                                   written.name, fmt::join(written.path, ".")));
       }
       entry.rank = written.rank;
+      entry.broken = entry.broken || written.broken;
       return;
     }
     if (earlier != given_.end() && earlier->second.rank == written.rank && earlier->second.written != written.name &&
@@ -286,7 +292,7 @@ class Merger {
                                                 written.name, first.written, first.position.text(), name));
       return;
     }
-    given_[name] = {std::move(written.value), written.name, written.position, written.rank};
+    given_[name] = {std::move(written.value), written.name, written.position, written.rank, written.broken};
   }
 
   const SettingsSources& sources_;
@@ -297,11 +303,12 @@ class Merger {
 
 }  // namespace
 
-GivenSettings gather(const SettingsSources& sources, FaultList& faults, std::vector<std::string>& notes) {
+Gathered gather(const SettingsSources& sources, FaultList& faults, std::vector<std::string>& notes) {
+  Gathered gathered;
   std::vector<Written> written;
   size_t rank = 0;
   for (const auto& file : sources.files) {
-    read_file(file, rank++, written, faults);
+    gathered.complete = read_file(file, rank++, written, faults) && gathered.complete;
   }
   read_environment(rank++, written, faults);
   for (const auto& [name, value] : sources.overrides) {
@@ -311,7 +318,8 @@ GivenSettings gather(const SettingsSources& sources, FaultList& faults, std::vec
   for (auto& one : written) {
     merger.add(std::move(one));
   }
-  return merger.take();
+  gathered.given = merger.take();
+  return gathered;
 }
 
 bool asks_for_something(const io::YamlNode& value) {

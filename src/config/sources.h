@@ -17,14 +17,20 @@ struct Given {
   std::string written;    // the name the source used
   io::Position position;  // of the name
   size_t rank = 0;        // of the source: a higher one wins
+  bool broken = false;    // the value was a fault already
 };
 
 // By canonical name. A null value is one that was set back to the default.
 using GivenSettings = std::map<std::string, Given, std::less<>>;
 
+struct Gathered {
+  GivenSettings given;
+  bool complete = true;  // false: a file could not be read, so what is not given may stand there
+};
+
 // Every name is resolved; unknown, ambiguous, foreign and not yet working names become faults, and so do two names of
 // one setting with different values in one source.
-GivenSettings gather(const SettingsSources& sources, FaultList& faults, std::vector<std::string>& notes);
+Gathered gather(const SettingsSources& sources, FaultList& faults, std::vector<std::string>& notes);
 
 // False for nothing, false, 0 and an empty list: a setting given so asks for nothing.
 bool asks_for_something(const io::YamlNode& value);

@@ -96,11 +96,13 @@ D read_dataset_entry(const io::YamlNode& node, Reader& reader) {
   }
   std::vector<std::pair<const Setting<D>*, const io::YamlNode*>> given;
   bool has_path = false;
+  bool refused = false;  // perhaps it was meant to be path
   for (const auto& [key, value] : node.members) {
     auto inside = reader.inside("." + key.scalar);
     const auto* setting = find_dataset_key(key.scalar);
     if (setting == nullptr || setting->later) {
-      inside.fault(key, refusal_of_dataset_key(key.scalar));
+      reader.fault(key, refusal_of_dataset_key(key.scalar));
+      refused = true;
       continue;
     }
     for (const auto& [earlier, other] : given) {
@@ -121,7 +123,7 @@ D read_dataset_entry(const io::YamlNode& node, Reader& reader) {
           .fault(*value, fmt::format("is used only where {}; take it out", setting->applies_text));
     }
   }
-  if (!has_path) {
+  if (!has_path && !refused) {
     reader.fault(node, "found no path; wanted path: <file, glob or folder>");
   }
   return dataset;

@@ -84,7 +84,13 @@ void add_batch(SettingList<O>& list) {
   using S = ScheduleOptions;
   auto micro = integer<O>("micro_batch_size", at(&O::schedule, &S::micro_batch_size), at_least(1),
                           "Rows per pass: examples, or packs of sequence_len tokens.");
-  micro.type.later = {"auto"};
+  micro.read = [read = micro.read](const io::YamlNode& node, Reader& reader, O& run) {
+    if (node.scalar == "auto") {
+      reader.fault(node, "auto does not work yet; wanted an integer >= 1");
+    } else {
+      read(node, reader, run);
+    }
+  };
   list.add(micro.also("per_device_train_batch_size", "Hugging Face, LLaMA-Factory, ms-swift"));
   list.add(integer<O>("gradient_accumulation_steps", at(&O::schedule, &S::gradient_accumulation_steps), at_least(1),
                       "Passes per optimizer step.")
@@ -149,7 +155,9 @@ void add_schedule_settings(SettingList<O>& list) {
   add_batch(list);
   list.add(number<O>("num_epochs", at(&O::schedule, &S::num_epochs), above(0), "Passes over the data.")
                .also("num_train_epochs", "Hugging Face, LLaMA-Factory, ms-swift")
-               .also("epochs", "torchtune"));
+               .also("epochs", "torchtune")
+               .when("max_steps is not given", {"max_steps"},
+                     [](const O& run) { return !run.schedule.max_steps.has_value(); }));
   list.add(max_steps());
   list.add(later<O>("max_tokens", "Stop after so many tokens."));
   list.add(later<O>("max_time", "Save and stop after so long."));

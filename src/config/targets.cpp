@@ -42,7 +42,11 @@ void unknown_module(const io::YamlNode& node, Reader& reader, const std::string&
     reader.fault(node, fmt::format("an adapter on {} does not work yet; wanted {}", name, fmt::join(kLinears, ", ")));
     return;
   }
-  const auto near = nearest_name(name, kLinears);
+  std::vector<std::string_view> candidates(kLinears.begin(), kLinears.end());
+  for (const auto& split : kSplits) {
+    candidates.push_back(split.part);
+  }
+  const auto near = nearest_name(name, candidates);
   reader.fault(node, fmt::format("found \"{}\"; wanted some of {}{}", name, fmt::join(kLinears, ", "),
                                  near ? fmt::format("; did you mean {}?", *near) : ""));
 }

@@ -14,11 +14,11 @@
 namespace phi3tune::config {
 
 struct SettingsSources {
-  std::vector<std::string> files;  // YAML; a later file wins
+  std::vector<std::string> files{};  // YAML; a later file wins
   // From the command line: a setting or a path into one ("datasets.0.path"), and the value as typed. A later one wins.
-  std::vector<std::pair<std::string, std::string>> overrides;
+  std::vector<std::pair<std::string, std::string>> overrides{};
   // Names that are skipped with a note though they are no settings, or do not work yet: for scripted migration.
-  std::vector<std::string> allow_unknown;
+  std::vector<std::string> allow_unknown{};
 };
 
 struct ResolvedSettings {

@@ -9,6 +9,7 @@
 #include "commands/front/env.h"
 #include "commands/front/train.h"
 #include "phi3tune/core/error.h"
+#include "phi3tune/core/log.h"
 #include "phi3tune/core/version.h"
 
 namespace phi3tune::cli {
@@ -48,6 +49,7 @@ CommandLine::CommandLine() : app_("Fine-tunes Phi-3 models with LoRA and QLoRA."
       "`phi3-tune --config run.yaml` is `phi3-tune train --config run.yaml`.\n"
       "Example: phi3-tune --config configs/quickstart.yaml --max_steps 40");
   add_train();
+  add_data();
   add_config();
   add_model_commands();
   add_completion();
@@ -79,6 +81,30 @@ void CommandLine::add_train() {
   auto* train = add_command(app_, "train", "Train an adapter as the settings say", "phi3-tune train --config run.yaml");
   add_sources(train);
   train->callback([this] { action_ = [this] { return commands::run_train({sources_, json_}); }; });
+}
+
+void CommandLine::add_data() {
+  auto* data = app_.add_subcommand("data", "Look at the data");
+  data->set_help_flag("-h,--help", "Print this and exit");
+  data->require_subcommand(1);
+  data->footer("Example: phi3-tune data preview --config run.yaml -n 1");
+  auto* preview = add_command(*data, "preview", "Text and tokens of examples exactly as they are trained",
+                              "phi3-tune data preview --config run.yaml --row data/train.jsonl:12");
+  add_sources(preview);
+  preview->add_option("-n", preview_.n, "How many, from the first on")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1000000));
+  preview->add_option("--row", preview_.row, "The examples of this record instead")->type_name("FILE:LINE");
+  preview->callback([this] {
+    action_ = [this] {
+      preview_.run = config::load_settings(sources_);
+      for (const auto& note : preview_.run.notes) {
+        log_info("{}", note);
+      }
+      preview_.json = json_;
+      return commands::run_data_preview(preview_);
+    };
+  });
 }
 
 void CommandLine::add_config() {

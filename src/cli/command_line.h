@@ -9,6 +9,7 @@
 
 #include "cli/arguments.h"
 #include "commands/front/config_commands.h"
+#include "commands/front/data_preview.h"
 #include "commands/front/init_model.h"
 #include "commands/front/inspect.h"
 
@@ -30,6 +31,7 @@ class CommandLine {
   CLI::App* add_command(CLI::App& parent, const std::string& name, const std::string& does, const std::string& example);
   void add_sources(CLI::App* command);
   void add_train();
+  void add_data();
   void add_config();
   void add_model_commands();
   void add_completion();
@@ -43,6 +45,7 @@ class CommandLine {
   bool version_ = false;
   config::SettingsSources sources_;
   std::vector<std::string> sets_;  // --set key=value
+  commands::DataPreviewOptions preview_;
   commands::InitModelOptions init_;
   commands::InspectOptions inspect_;
   std::string explained_;

@@ -62,7 +62,17 @@ struct Inputs {
   std::vector<std::pair<int64_t, int64_t>> places;  // (row, length) of each document in the [B, T] of the file
   int64_t rows = 0;
   int64_t columns = 0;
+  at::Tensor original_ids;   // [B, T] as the file has them
+  at::Tensor original_mask;  // [B, T]; undefined without one
 };
+
+at::Tensor matrix(const std::vector<std::vector<int64_t>>& rows) {
+  std::vector<at::Tensor> tensors;
+  for (const auto& row : rows) {
+    tensors.push_back(at::tensor(row, at::dtype(at::kLong)));
+  }
+  return at::stack(tensors);
+}
 
 Inputs read_inputs(const std::string& path, at::ScalarType wide) {
   const auto json = io::read_json_file<DataError>(path);
@@ -74,6 +84,10 @@ Inputs read_inputs(const std::string& path, at::ScalarType wide) {
   Inputs inputs;
   inputs.rows = static_cast<int64_t>(ids.size());
   inputs.columns = static_cast<int64_t>(ids.at(0).size());
+  inputs.original_ids = matrix(ids);
+  if (json.contains("attention_mask")) {
+    inputs.original_mask = matrix(json.at("attention_mask").get<std::vector<std::vector<int64_t>>>());
+  }
   std::vector<int64_t> rows, targets;
   inputs.batch.cu_seqlens.push_back(0);
   const auto add_document = [&](size_t row, size_t begin, size_t end) {
@@ -167,6 +181,10 @@ int run(const Arguments& arguments) {
   const auto inputs = read_inputs(arguments.at("batch"), model.wide_dtype());
 
   Dump dump;
+  dump.add("input_ids", inputs.original_ids);
+  if (inputs.original_mask.defined()) {
+    dump.add("attention_mask", inputs.original_mask);
+  }
   dump.add("logits", unflatten(model.logits(inputs.batch), inputs));
   const auto targets = inputs.batch.targets.numel();
   const auto sums = model.forward_backward(inputs.batch, 1.0 / static_cast<double>(targets), 1);

@@ -21,6 +21,7 @@ class Resolver {
   ResolvedSettings run() {
     auto gathered = gather(sources_, faults_, notes_);
     given_ = std::move(gathered.given);
+    expand();
     note_empty_adapter();
     settle_rivals(given_, faults_, notes_);
     auto options = read(given_, faults_, notes_);
@@ -36,6 +37,14 @@ class Resolver {
   }
 
  private:
+  void expand() {
+    for (auto& [name, given] : given_) {
+      const auto before = faults_.size();
+      expand_variables(given.value, faults_);
+      given.broken = given.broken || faults_.size() > before;
+    }
+  }
+
   RunOptions read(const GivenSettings& given, FaultList& faults, std::vector<std::string>& notes) {
     RunOptions options;
     for (const auto& setting : run_settings()) {

@@ -251,7 +251,6 @@ class Merger {
                                    known.alias->translation == Translation::kInverse ? ", inverted" : ""));
       translate(written, *known.alias, faults_);
     }
-    expand_variables(written.value, faults_);
     written.broken = written.broken || faults_.size() > faults_before;
     merge(known.setting->name, std::move(written));
   }

@@ -24,7 +24,7 @@ struct Given {
 using GivenSettings = std::map<std::string, Given, std::less<>>;
 
 struct Gathered {
-  GivenSettings given;
+  GivenSettings given;   // variables not yet expanded: only those of values that count have to be there
   bool complete = true;  // false: a file could not be read, so what is not given may stand there
 };
 

@@ -127,6 +127,7 @@ TEST_F(LoadSettings, VariablesExpand) {
   EXPECT_EQ(load("run_name: ${PHI3TUNE_TEST_NONE:-else}\n").output.run_name, "else");
   EXPECT_EQ(load("run_name: $${HOME} $x\n").output.run_name, "${HOME} $x");
   EXPECT_EQ(load("lora_r: ${PHI3TUNE_TEST_NONE:-8}\n").lora.rank, 8);
+  EXPECT_EQ(load("run_name: ${PHI3TUNE_TEST_NONE}\n", {{"run_name", "x"}}).output.run_name, "x");
 }
 
 TEST_F(LoadSettings, OtherToolsNamesAreReadWithANote) {

@@ -35,6 +35,10 @@ struct Kernels {
   // dx += masked and scaled (du A) for one row: du [rank], a [rank, columns].
   void (*lora_input_gradient_dropout)(T* dx, const T* du, const T* a, int64_t columns, int64_t rank,
                                       const DropoutRow& row);
+  // sums [rank, columns] = s^T x over `rows` rows: x has rows of `x_stride` elements, s [rows, rank]. In the order of
+  // the rows, whatever the columns beside.
+  void (*weight_gradient)(W* sums, const T* x, const W* s, int64_t rows, int64_t columns, int64_t x_stride,
+                          int64_t rank);
 };
 
 struct KernelSet {

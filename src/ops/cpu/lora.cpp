@@ -2,12 +2,37 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#include <algorithm>
+#include <vector>
+
 #include "ops/checks.h"
 #include "ops/cpu/cpu_ops.h"
 #include "ops/cpu/dispatch.h"
 #include "ops/cpu/document_rows.h"
 
 namespace phi3tune::ops::cpu {
+namespace {
+
+constexpr int64_t kStrip = 256;  // columns of a task
+
+// sum [rank, columns] = s^T x, handed strip by strip to add(first column, columns, sums).
+template <typename T, typename W, typename Add>
+void for_weight_gradient_strips(const Kernels<T, W>& kernels, const at::Tensor& x, const at::Tensor& s,
+                                const Add& add) {
+  const int64_t rows = x.size(0);
+  const int64_t columns = x.size(1);
+  const int64_t rank = s.size(1);
+  at::parallel_for(0, (columns + kStrip - 1) / kStrip, 1, [&](int64_t begin, int64_t end) {
+    std::vector<W> sums(static_cast<size_t>(rank * kStrip));
+    for (int64_t first = begin * kStrip; first < std::min(end * kStrip, columns); first += kStrip) {
+      const int64_t count = std::min(kStrip, columns - first);
+      kernels.weight_gradient(sums.data(), data<T>(x) + first, data<W>(s), rows, count, columns, rank);
+      add(first, count, sums.data());
+    }
+  });
+}
+
+}  // namespace
 
 void lora_forward(const at::Tensor& y, const at::Tensor& u, const at::Tensor& x, const at::Tensor& a,
                   const at::Tensor& b, double scale) {
@@ -23,8 +48,26 @@ void lora_weight_gradients(const at::Tensor& grad_a, const at::Tensor& grad_b, c
   at::Tensor low = du;
   at::addmm_out(low, du, dy, b, 0.0, scale);
   const at::ScalarType wide = wide_dtype(dy.scalar_type());
-  at::Tensor(grad_b).addmm_(dy.to(wide).t(), u.to(wide), 1.0, scale);
-  at::Tensor(grad_a).addmm_(du.to(wide).t(), x.to(wide));
+  const int64_t rank = b.size(1);
+  with_kernels(dy.scalar_type(), [&]<typename T, typename W>(const Kernels<T, W>& k, T, W) {
+    const W factor = static_cast<W>(scale);
+    for_weight_gradient_strips(k, dy, u.to(wide), [&](int64_t first, int64_t count, const W* sums) {
+      W* to = data<W>(grad_b) + first * rank;
+      for (int64_t i = 0; i < count; ++i) {
+        for (int64_t j = 0; j < rank; ++j) {
+          to[i * rank + j] += factor * sums[j * count + i];
+        }
+      }
+    });
+    for_weight_gradient_strips(k, x, du.to(wide), [&](int64_t first, int64_t count, const W* sums) {
+      for (int64_t j = 0; j < rank; ++j) {
+        W* to = data<W>(grad_a) + j * x.size(1) + first;
+        for (int64_t i = 0; i < count; ++i) {
+          to[i] += sums[j * count + i];
+        }
+      }
+    });
+  });
 }
 
 void lora_input_gradient(const at::Tensor& dx, const at::Tensor& du, const at::Tensor& a, const Documents& documents,

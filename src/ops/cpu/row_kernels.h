@@ -4,6 +4,7 @@
 #include "ops/cpu/exponential.h"
 #include "ops/cpu/kernels.h"
 #include "ops/cpu/vector.h"
+#include "ops/cpu/weight_gradient.h"
 
 #if defined(__SSE2__)
 #include <immintrin.h>
@@ -357,8 +358,9 @@ inline double sum_of_squares(const float* values, int64_t n) {
 
 template <typename T>
 constexpr Kernels<T, Wide<T>> row_kernels() {
-  return {rms_norm<T>, add_rms_norm<T>,    rms_norm_backward<T>, add<T>,     rope<T>,
-          swiglu<T>,   swiglu_backward<T>, cross_entropy<T>,     dropout<T>, lora_input_gradient_dropout<T>};
+  return {rms_norm<T>,       add_rms_norm<T>,    rms_norm_backward<T>, add<T>,     rope<T>,
+          swiglu<T>,         swiglu_backward<T>, cross_entropy<T>,     dropout<T>, lora_input_gradient_dropout<T>,
+          weight_gradient<T>};
 }
 
 constexpr KernelSet kernel_set(const char* isa) {

@@ -50,6 +50,28 @@ class WorkspacePool {
   std::vector<std::unique_ptr<EncodeWorkspace>> free_;
 };
 
+std::vector<std::string> tokenizer_files(const std::string& folder) {
+  std::vector<std::string> paths;
+  for (const char* name : kFiles) {
+    std::string path = in_folder(folder, name);
+    if (file_exists(path)) {
+      paths.push_back(std::move(path));
+    }
+  }
+  return paths;
+}
+
+// Names and contents; where the folder is does not matter.
+std::string hash_of_files(const std::vector<std::string>& paths) {
+  StreamHash hash;
+  for (const std::string& path : paths) {
+    hash.update(std::filesystem::path(path).filename().string());
+    hash.update(std::string_view("\0", 1));
+    hash.update(hash_bytes(io::read_text_file<ModelError>(path)).hex());
+  }
+  return hash.digest().hex();
+}
+
 AddedTokenMatcher matcher(const std::vector<AddedToken>& tokens, bool normalized) {
   std::vector<AddedToken> chosen;
   std::copy_if(tokens.begin(), tokens.end(), std::back_inserter(chosen),
@@ -60,7 +82,8 @@ AddedTokenMatcher matcher(const std::vector<AddedToken>& tokens, bool normalized
 }  // namespace
 
 struct Tokenizer::Impl {
-  std::string folder;
+  std::vector<std::string> files;
+  std::string fingerprint;
   TokenizerDefinition definition;
   TokenizerConfig config;
   std::unordered_map<int32_t, size_t> added_by_id;  // index into definition.added
@@ -71,8 +94,11 @@ struct Tokenizer::Impl {
   mutable WorkspacePool workspaces;
   int32_t max_id = 0;
 
-  Impl(std::string folder_, TokenizerDefinition definition_, TokenizerConfig config_)
-      : folder(std::move(folder_)), definition(std::move(definition_)), config(std::move(config_)) {
+  Impl(const std::string& folder, TokenizerDefinition definition_, TokenizerConfig config_)
+      : files(tokenizer_files(folder)),
+        fingerprint(hash_of_files(files)),
+        definition(std::move(definition_)),
+        config(std::move(config_)) {
     raw_matcher = matcher(definition.added, false);
     normalized_matcher = matcher(definition.added, true);
     encoder = definition.byte_level ? make_byte_level_encoder(definition) : make_sentencepiece_encoder(definition);
@@ -205,26 +231,7 @@ std::optional<int32_t> Tokenizer::pad_id() const noexcept { return impl_->config
 bool Tokenizer::add_bos_token() const noexcept { return impl_->config.add_bos_token; }
 const std::optional<std::string>& Tokenizer::chat_template() const noexcept { return impl_->config.chat_template; }
 
-std::vector<std::string> Tokenizer::files() const {
-  std::vector<std::string> paths;
-  for (const char* name : kFiles) {
-    std::string path = in_folder(impl_->folder, name);
-    if (file_exists(path)) {
-      paths.push_back(std::move(path));
-    }
-  }
-  return paths;
-}
-
-std::string Tokenizer::fingerprint() const {
-  StreamHash hash;
-  for (const std::string& path : files()) {
-    const std::string content = io::read_text_file<ModelError>(path);
-    hash.update(path.substr(path.rfind('/') + 1));
-    hash.update(std::string_view("\0", 1));
-    hash.update(hash_bytes(content).hex());
-  }
-  return hash.digest().hex();
-}
+std::vector<std::string> Tokenizer::files() const { return impl_->files; }
+std::string Tokenizer::fingerprint() const { return impl_->fingerprint; }
 
 }  // namespace phi3tune::data

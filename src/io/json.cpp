@@ -14,6 +14,7 @@
 
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/text.h"
+#include "phi3tune/io/json_members.h"
 
 namespace phi3tune::io {
 namespace {
@@ -91,8 +92,10 @@ std::string plain_message(std::string_view message) {
 
 class TreeBuilder : public nlohmann::json_sax<Json> {
  public:
-  TreeBuilder(std::string_view text, Json& root, JsonFault& fault, const JsonLimits& limits)
-      : text_(text), root_(root), fault_(fault), limits_(limits) {}
+  // With `member`, members of the root object go there and the root stays empty.
+  TreeBuilder(std::string_view text, Json& root, JsonFault& fault, const JsonLimits& limits,
+              const JsonMember* member = nullptr)
+      : text_(text), root_(root), fault_(fault), limits_(limits), member_(member) {}
 
   const char** furthest() { return &furthest_; }
 
@@ -111,6 +114,11 @@ class TreeBuilder : public nlohmann::json_sax<Json> {
 
   bool key(string_t& name) override {
     auto& level = levels_.back();
+    if (member_ != nullptr && levels_.size() == 1) {
+      member_name_ = std::move(name);
+      level.slot = &member_value_;
+      return true;
+    }
     auto& members = level.node->get_ref<Json::object_t&>();
     if (has_key(level, members, name)) {
       return fault(key_start(), fmt::format("key \"{}\" is given twice in one object", name));
@@ -176,6 +184,23 @@ class TreeBuilder : public nlohmann::json_sax<Json> {
   template <typename T>
   bool place(T&& value) {
     next() = Json(std::forward<T>(value));
+    return finish_value();
+  }
+
+  // A value is complete: a member of the root goes to whoever wants them one by one.
+  bool finish_value() {
+    if (member_ == nullptr) {
+      return true;
+    }
+    if (levels_.empty() && !root_.is_object()) {
+      return fault(0, "wanted an object");
+    }
+    if (levels_.size() == 1) {
+      if (!root_.is_object()) {
+        return fault(0, "wanted an object");
+      }
+      (*member_)(member_name_, member_value_);
+    }
     return true;
   }
 
@@ -203,7 +228,7 @@ class TreeBuilder : public nlohmann::json_sax<Json> {
 
   bool close() {
     levels_.pop_back();
-    return true;
+    return finish_value();
   }
 
   bool fault(size_t offset, std::string what) {
@@ -216,6 +241,9 @@ class TreeBuilder : public nlohmann::json_sax<Json> {
   Json& root_;
   JsonFault& fault_;
   JsonLimits limits_;
+  const JsonMember* member_;
+  std::string member_name_;
+  Json member_value_;
   const char* furthest_ = nullptr;
   std::vector<Level> levels_;
 };
@@ -231,9 +259,7 @@ struct Descriptor {
 
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 
-}  // namespace
-
-bool parse_json(std::string_view text, Json& value, JsonFault& fault, const JsonLimits& limits) {
+bool parse(std::string_view text, Json& value, JsonFault& fault, const JsonLimits& limits, const JsonMember* member) {
   value = nullptr;
   if (text.starts_with(kByteOrderMark)) {
     place_fault(text, 0, fault);
@@ -250,7 +276,7 @@ bool parse_json(std::string_view text, Json& value, JsonFault& fault, const Json
     fault.what = "a NUL byte";
     return false;
   }
-  TreeBuilder builder(text, value, fault, limits);
+  TreeBuilder builder(text, value, fault, limits, member);
   *builder.furthest() = text.data();
   const CountingIterator begin{text.data(), builder.furthest()};
   const CountingIterator end{text.data() + text.size(), builder.furthest()};
@@ -259,6 +285,17 @@ bool parse_json(std::string_view text, Json& value, JsonFault& fault, const Json
     return false;
   }
   return true;
+}
+
+}  // namespace
+
+bool parse_json(std::string_view text, Json& value, JsonFault& fault, const JsonLimits& limits) {
+  return parse(text, value, fault, limits, nullptr);
+}
+
+bool parse_json_members(std::string_view text, const JsonMember& member, JsonFault& fault, const JsonLimits& limits) {
+  Json empty_root;
+  return parse(text, empty_root, fault, limits, &member);
 }
 
 template <typename ErrorType>

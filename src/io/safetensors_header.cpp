@@ -5,9 +5,10 @@
 #include <array>
 #include <limits>
 #include <optional>
+#include <utility>
 
 #include "phi3tune/core/error.h"
-#include "phi3tune/io/json.h"
+#include "phi3tune/io/json_members.h"
 #include "phi3tune/io/safetensors.h"
 
 namespace phi3tune::io {
@@ -28,6 +29,8 @@ constexpr std::array kDTypes{DTypeFacts{"BOOL", 1},    DTypeFacts{"U8", 1},     
 constexpr uint64_t kPrefixBytes = 8;
 constexpr uint64_t kLargestHeader = 100'000'000;  // the reference reader's limit
 constexpr size_t kHeaderDepth = 3;                // object, tensor, shape
+// No model has nearly as many in one file; empty tensors cost no data, so the file's size does not bound their number.
+constexpr size_t kMostTensors = 200'000;
 
 std::optional<DType> dtype_of(std::string_view name) {
   for (size_t i = 0; i < kDTypes.size(); ++i) {
@@ -59,14 +62,30 @@ class HeaderReader {
  public:
   HeaderReader(const std::string& file, uint64_t data_bytes) : file_(file), data_bytes_(data_bytes) {}
 
-  SafetensorsHeader read(const Json& root) {
-    for (const auto& [name, value] : root.items()) {
-      if (name == "__metadata__") {
-        read_metadata(value);
-      } else {
-        header_.tensors.push_back(read_entry(name, value));
+  // One member of the header. Entries are checked as they come: a header that promises more than the file holds is
+  // refused before it is read to its end.
+  void add(const std::string& name, const Json& value) {
+    if (name == "__metadata__") {
+      if (std::exchange(has_metadata_, true)) {
+        fail("key \"__metadata__\" is given twice");
       }
+      read_metadata(value);
+      return;
     }
+    if (header_.tensors.size() == kMostTensors) {
+      fail("more than {} tensors", kMostTensors);
+    }
+    header_.tensors.push_back(read_entry(name, value));
+    const auto& entry = header_.tensors.back();
+    promised_ += entry.end - entry.begin;
+    if (promised_ > data_bytes_) {
+      fail("tensor {}: up to here the tensors hold {} bytes, the file has {}; they overlap", name, promised_,
+           data_bytes_);
+    }
+  }
+
+  SafetensorsHeader finish() {
+    check_names();
     check_ranges();
     return std::move(header_);
   }
@@ -165,6 +184,17 @@ class HeaderReader {
     }
   }
 
+  void check_names() const {
+    std::vector<std::string_view> names;
+    for (const auto& entry : header_.tensors) {
+      names.push_back(entry.name);
+    }
+    std::sort(names.begin(), names.end());
+    if (const auto twice = std::adjacent_find(names.begin(), names.end()); twice != names.end()) {
+      fail("key \"{}\" is given twice", *twice);
+    }
+  }
+
   // The data is covered once: no hole, no overlap, nothing after the last tensor.
   void check_ranges() {
     auto& tensors = header_.tensors;
@@ -186,6 +216,8 @@ class HeaderReader {
 
   const std::string& file_;
   uint64_t data_bytes_;
+  uint64_t promised_ = 0;
+  bool has_metadata_ = false;
   SafetensorsHeader header_;
 };
 
@@ -230,12 +262,13 @@ SafetensorsHeader parse_safetensors_header(std::span<const std::byte> start, uin
     throw ModelError("{}: the header begins with byte 0x{:02x}, wanted '{{'", name,
                      static_cast<unsigned char>(text.front()));
   }
-  Json root;
+  HeaderReader reader(name, file_size - kPrefixBytes - length);
   JsonFault fault;
-  if (!parse_json(text, root, fault, {.depth = kHeaderDepth})) {
+  if (!parse_json_members(text, [&](const std::string& key, const Json& value) { reader.add(key, value); }, fault,
+                          {.depth = kHeaderDepth})) {
     throw ModelError("{}: header, line {}, column {}: {}", name, fault.line, fault.column, fault.what);
   }
-  auto header = HeaderReader(name, file_size - kPrefixBytes - length).read(root);
+  auto header = reader.finish();
   header.data_begin = kPrefixBytes + length;
   return header;
 }

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "phi3tune/core/error.h"
+#include "phi3tune/io/json_members.h"
 #include "support/temp_folder.h"
 
 namespace phi3tune::io {
@@ -114,6 +115,31 @@ TEST(Json, ManyKeysAreReadInLinearTimeAndStillChecked) {
   EXPECT_EQ(value.size(), 300'001u);
   EXPECT_FALSE(parse_json(text + "\"token7\": 0}", value, fault));
   EXPECT_EQ(fault.line, 300'001u);
+}
+
+TEST(JsonMembers, ComeOneByOneInOrder) {
+  std::string seen;
+  JsonFault fault;
+  const auto keep = [&](std::string& name, Json& value) { seen += name + "=" + value.dump() + ";"; };
+  ASSERT_TRUE(parse_json_members(R"({"a": 1, "b": {"c": [2, {}]}, "a": [], "d": "x"})", keep, fault));
+  EXPECT_EQ(seen, R"(a=1;b={"c":[2,{}]};a=[];d="x";)");
+  seen.clear();
+  EXPECT_TRUE(parse_json_members("{}", keep, fault));
+  EXPECT_EQ(seen, "");
+}
+
+TEST(JsonMembers, FaultsAreThoseOfAnyJson) {
+  JsonFault fault;
+  const auto ignore = [](std::string&, Json&) {};
+  EXPECT_FALSE(parse_json_members("[1]", ignore, fault));
+  EXPECT_EQ(fault.what, "wanted an object");
+  EXPECT_FALSE(parse_json_members("7", ignore, fault));
+  EXPECT_FALSE(parse_json_members("[]", ignore, fault));
+  EXPECT_FALSE(parse_json_members(R"({"a": {"b": 1, "b": 2}})", ignore, fault));
+  EXPECT_THAT(fault.what, HasSubstr("\"b\" is given twice"));
+  EXPECT_FALSE(parse_json_members(R"({"a": 1,)", ignore, fault));
+  EXPECT_THROW((void)parse_json_members(R"({"a": 1})", [](std::string&, Json&) { throw ModelError("x"); }, fault),
+               ModelError);
 }
 
 TEST(JsonFile, FaultNamesFileLineAndColumn) {

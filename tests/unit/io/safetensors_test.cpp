@@ -50,6 +50,14 @@ std::string bomb(int entries, const char* range) {
   return file_of(header + "}", 16);
 }
 
+std::string many_empty(int entries) {
+  std::string header = "{";
+  for (int i = 0; i < entries; ++i) {
+    header += (i > 0 ? "," : "") + entry("t" + std::to_string(i), "U8", "[0]", "[0,0]");
+  }
+  return file_of(header + "}", 0);
+}
+
 std::vector<Hostile> hostile_files() {
   const std::string good = entry("a", "F32", "[2]", "[0,8]");
   return {
@@ -57,7 +65,7 @@ std::vector<Hostile> hostile_files() {
       {"SevenBytes", "1234567", "too short"},
       {"NoHeader", prefix(0), "0 bytes"},
       {"HeaderPastTheEnd", prefix(100) + "{}", "only 2 are left"},
-      {"HeaderIntoData", prefix(60) + "{" + good + "}" + std::string(8, 'x'), "header, line 1"},
+      {"HeaderIntoData", prefix(60) + "{" + good + "}" + std::string(30, 'x'), "header, line 1"},
       {"HeaderLengthAllOnes", prefix(UINT64_MAX) + "{}", "18446744073709551615"},
       {"HeaderLengthWraps", prefix(UINT64_MAX - 7) + "{}", "at most 100000000"},
       {"HeaderOverTheLimit", prefix(100'000'001) + "{}", "at most 100000000"},
@@ -102,6 +110,8 @@ std::vector<Hostile> hostile_files() {
       {"FirstNotAtZero", file_of("{" + entry("a", "F32", "[1]", "[4,8]") + "}", 8), "begins at byte 4, wanted 0"},
       {"Hole", file_of("{" + good + "," + entry("b", "F32", "[1]", "[12,16]") + "}", 16), "a hole"},
       {"Overlap", file_of("{" + good + "," + entry("b", "F32", "[2]", "[4,12]") + "}", 12), "they overlap"},
+      {"MillionsOfEmptyTensors", many_empty(200'001), "more than 200000 tensors"},
+      {"MetadataTwice", file_of("{\"__metadata__\":{},\"__metadata__\":{}}", 0), "\"__metadata__\" is given twice"},
       {"SharedRange", file_of("{" + good + "," + entry("b", "F32", "[2]", "[0,8]") + "}", 8), "they overlap"},
       {"TrailingBytes", file_of("{" + good + "}", 9), "1 bytes follow the last tensor"},
       {"DataWithoutTensors", file_of("{}", 5), "5 bytes follow"},
@@ -125,7 +135,7 @@ TEST_P(HostileSafetensors, IsRefusedNamingTheFileAndTheRule) {
 }
 INSTANTIATE_TEST_SUITE_P(Files, HostileSafetensors, ::testing::ValuesIn(hostile_files()),
                          [](const auto& info) { return std::string(info.param.name); });
-TEST(Safetensors, HostileFilesAreAllThere) { EXPECT_EQ(hostile_files().size(), 50u); }
+TEST(Safetensors, HostileFilesAreAllThere) { EXPECT_EQ(hostile_files().size(), 52u); }
 
 TEST(Safetensors, ReadsNamesShapesAndBytesOfAnUnalignedForeignFile) {
   const TempFolder folder;

@@ -27,6 +27,11 @@ std::optional<std::string> nearest(std::string_view word, const std::vector<std:
   return near ? std::optional(std::string(*near)) : std::nullopt;
 }
 
+// -1 and -.5 are values, -c is an option.
+bool is_value(const std::string& word) {
+  return !word.starts_with("-") || (word.size() > 1 && (word[1] == '.' || (word[1] >= '0' && word[1] <= '9')));
+}
+
 // A slip in an option's name would otherwise be reported as an unknown setting.
 void check_option_slip(const std::string& option, const std::vector<std::string>& flags,
                        const std::vector<std::string>& valued) {
@@ -79,12 +84,12 @@ std::vector<std::pair<std::string, std::string>> take_settings(Words& words, siz
     }
     if (equals != std::string::npos) {
       settings.emplace_back(name, word.substr(equals + 1));
-    } else if (has_next && !words[i + 1].starts_with("--")) {
+    } else if (has_next && is_value(words[i + 1])) {
       settings.emplace_back(name, words[++i]);
     } else if (setting == nullptr || setting->boolean) {
       settings.emplace_back(name, "true");
     } else {
-      throw ConfigError("{} wants a value: {} VALUE (or {}=VALUE for one that begins with --)", option, option, option);
+      throw ConfigError("{} wants a value: {} VALUE (or {}=VALUE for one that begins with -)", option, option, option);
     }
   }
   words = std::move(kept);

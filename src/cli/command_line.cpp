@@ -38,6 +38,12 @@ std::vector<std::string> names_of(const CLI::App& app) {
   return names;
 }
 
+// "phi3-tune config show"
+std::string path_of(const CLI::App* command) {
+  const auto* above = command->get_parent();
+  return above == nullptr ? command->get_name() : path_of(above) + " " + command->get_name();
+}
+
 }  // namespace
 
 CommandLine::CommandLine() : app_("Fine-tunes Phi-3 models with LoRA and QLoRA.", "phi3-tune") {
@@ -246,8 +252,7 @@ int CommandLine::run(Words words) {
   } catch (const CLI::ParseError& error) {
     std::string what = error.what();
     std::replace(what.begin(), what.end(), '\n', ' ');
-    throw ConfigError("{}; see phi3-tune {}{}--help", what, command == &app_ ? "" : command->get_name(),
-                      command == &app_ ? "" : " ");
+    throw ConfigError("{}; see {} --help", what, path_of(command));
   }
   for (const auto& set : sets_) {
     const auto equals = set.find('=');

@@ -27,7 +27,7 @@ int main(int argc, char** argv) {
   phi3tune::install_signal_handlers();
   try {
     const int code = phi3tune::cli::CommandLine().run({argv + 1, argv + argc});
-    if (std::fflush(stdout) != 0) {
+    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
       return fail("standard output cannot be written", phi3tune::ExitCode::kResource);
     }
     return code;

@@ -1,0 +1,30 @@
+"""env: facts for a bug report, with the engine or without."""
+import json
+import re
+import subprocess
+import unittest
+
+import front
+
+
+class Env(front.FrontTest):
+    def test_facts_as_text_and_as_json(self):
+        facts = json.loads(self.good("env", "--json"))
+        for name in ("phi3-tune", "program", "compiler", "system", "cpu", "cpu features", "cores", "memory", "engine"):
+            self.assertTrue(facts.get(name), name)
+        self.assertTrue(any("libphi3tune_base.so" in path for path in facts["libraries"]))
+        self.assertRegex(facts["cores"], r"^\d+ ")
+        self.assertRegex(self.good("env"), r"(?m)^phi3-tune +" + re.escape(facts["phi3-tune"]) + "$")
+
+    def test_a_missing_engine_is_said(self):
+        base = subprocess.run(["ldd", front.PROGRAM], capture_output=True, text=True, check=True).stdout
+        library = re.search(r"libphi3tune_base\.so => (\S+)", base)[1]
+        for path in (front.PROGRAM, library):
+            subprocess.run(["cp", path, self.folder], check=True)
+        program = self.folder / "phi3-tune"
+        done = subprocess.run([program, "env"], capture_output=True, text=True, check=True)
+        self.assertRegex(done.stdout, r"engine +none: the engine cannot be loaded")
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,100 @@
+"""Help, version, unknown commands: fast, and without libtorch in the process."""
+import json
+import os
+import re
+import statistics
+import subprocess
+import unittest
+
+import front
+
+COMMANDS = [[], ["train"], ["data"], ["data", "preview"], ["init-model"], ["inspect"], ["env"], ["config"],
+            ["config", "check"], ["config", "show"], ["config", "schema"], ["config", "explain"], ["completion"]]
+LATER = [["plan"], ["eval"], ["generate"], ["chat"], ["merge"], ["export"], ["data", "check"], ["config", "convert"]]
+HELP_SECONDS = 0.020  # what a person does not notice
+
+
+def processor_seconds(words):
+    """User and system time of one run, loading included: what it takes on a machine with nothing else to do."""
+    with open(os.devnull, "wb") as nowhere:
+        child = os.posix_spawn(words[0], words, os.environ,
+                               file_actions=[(os.POSIX_SPAWN_DUP2, nowhere.fileno(), 1)])
+    _, status, used = os.wait4(child, 0)
+    if status != 0:
+        raise AssertionError(f"{words} ended with status {status}")
+    return used.ru_utime + used.ru_stime
+
+
+class Start(front.FrontTest):
+    def test_every_command_has_help_with_an_example(self):
+        for command in COMMANDS:
+            with self.subTest(command=command):
+                text = self.good(*command, "--help")
+                self.assertIn("Usage: " + " ".join(["phi3-tune", *command]), text)
+                self.assertIn("Example: phi3-tune ", text)
+
+    def test_help_names_every_command_and_no_later_one(self):
+        text = self.good("--help")
+        for command in COMMANDS[1:]:
+            self.assertRegex(text, rf"(?m)^  {command[0]} ")
+        for command in LATER:
+            listed = self.good(*command[:-1], "--help")
+            self.assertNotRegex(listed, rf"(?m)^  {command[-1]} ")
+
+    def test_examples_of_the_help_are_understood(self):
+        for command in COMMANDS:
+            example = re.search(r"Example: phi3-tune (.*)", self.good(*command, "--help"))[1]
+            words = example.split(" > ")[0].split()
+            done = front.run(*words, "--help", cwd=self.folder)
+            self.assertEqual(done.returncode, front.GOOD, f"{example}: {done.stderr}")
+
+    def test_help_is_fast(self):
+        for command in ([], ["train"]):
+            times = sorted(processor_seconds([front.PROGRAM, *command, "--help"]) for _ in range(15))
+            self.assertLess(statistics.median(times), HELP_SECONDS, times)
+
+    def test_no_libtorch_is_linked(self):
+        linked = subprocess.run(["ldd", front.PROGRAM], capture_output=True, text=True, check=True).stdout
+        self.assertIn("libphi3tune_base", linked)
+        self.assertNotRegex(linked, r"torch|libc10|mkl")
+
+    def test_no_libtorch_is_loaded_by_help(self):
+        loaded = front.run("--help", env={"LD_DEBUG": "files"}).stderr
+        self.assertIn("libphi3tune_base", loaded)
+        self.assertNotRegex(loaded, r"torch|libc10")
+
+    def test_version(self):
+        version = re.search(r"project\(\S+ VERSION ([0-9.]+)", (front.SOURCE / "CMakeLists.txt").read_text())[1]
+        self.assertEqual(self.good("--version"), f"phi3-tune {version}\n")
+        self.assertEqual(json.loads(self.good("--version", "--json")), {"version": version})
+
+    def test_later_commands_say_so(self):
+        for command in LATER:
+            with self.subTest(command=command):
+                self.assertEqual(self.refused(front.USAGE, *command),
+                                 [f"error: `phi3-tune {' '.join(command)}` does not work yet"])
+
+    def test_slips_are_refused_with_the_right_word(self):
+        self.assertIn("did you mean train?", self.refused(front.USAGE, "trian")[0])
+        self.assertIn("did you mean --config run.yaml?", self.refused(front.USAGE, "run.yaml")[0])
+        self.assertIn("did you mean --config?", self.refused(front.USAGE, "train", "--confg", "x.yaml")[0])
+        self.assertIn("did you mean explain?", self.refused(front.USAGE, "config", "explan")[0])
+        self.assertIn("no command", self.refused(front.USAGE)[0])
+
+    def test_wrong_options_are_usage_errors(self):
+        for words in (["inspect"], ["init-model"], ["init-model", "x", "--shape", "huge"], ["completion", "tcsh"],
+                      ["env", "--nonsense"], ["data", "preview", "-n", "many"], ["config"], ["data"],
+                      ["train", "--set", "lora_r"], ["train", "--lora_r"]):
+            with self.subTest(words=words):
+                self.refused(front.USAGE, *words)
+
+    def test_output_that_cannot_be_written_is_an_error(self):
+        with open("/dev/full", "w", encoding="utf-8") as full:
+            done = subprocess.run([front.PROGRAM, "config", "schema"], stdout=full, stderr=subprocess.PIPE, text=True,
+                                  check=False)
+        self.assertEqual(done.returncode, 4)
+        self.assertIn("standard output", done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -22,6 +22,8 @@ lock_cache() {
   fi
 }
 
+unlock_cache() { exec 9>&-; }
+
 # A folder is filled under a temporary name and renamed, so an interrupted install is never taken for a whole one.
 # fill_folder TARGET COMMAND...: runs COMMAND with a fresh folder as its last argument.
 fill_folder() {

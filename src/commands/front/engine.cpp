@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 
+#include <cstdlib>
 #include <filesystem>
 
 #include "phi3tune/core/error.h"
@@ -18,6 +19,14 @@ void* find_symbol(void* library, const char* name) {
   return symbol;
 }
 
+// oneDNN, and ATen's layer above it, keep what they compiled for each shape of a product, by default for the last 1024
+// shapes. Rows of free length make new shapes at every step: memory then grows by 10 to 20 MiB a step for the first
+// hundred steps. A step has about 40 shapes. Both read their variable once, when they are loaded.
+void bound_kernel_caches() {
+  setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128", /*overwrite=*/0);
+  setenv("LRU_CACHE_CAPACITY", "128", /*overwrite=*/0);
+}
+
 }  // namespace
 
 std::string program_folder() {
@@ -27,6 +36,7 @@ std::string program_folder() {
 
 Engine Engine::load() {
   const auto path = program_folder() + "/" + kEngineLibrary;
+  bound_kernel_caches();
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL);
   if (library == nullptr) {
     const char* reason = dlerror();

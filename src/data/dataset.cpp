@@ -282,6 +282,16 @@ void check_options(const DataOptions& options, const ChatTemplate& chat_template
     throw ConfigError("val_set_size {} is neither a fraction below 1 nor a whole number of records",
                       options.val_set_size);
   }
+  for (const auto* datasets : {&options.datasets, &options.test_datasets}) {
+    for (const DatasetOptions& dataset : *datasets) {
+      for (const std::string& role : dataset.roles_to_train) {
+        if (role != "system" && role != "user" && role != "assistant" && role != "tool") {
+          throw ConfigError("roles_to_train of {} names \"{}\"; wanted system, user, assistant or tool", dataset.path,
+                            role);
+        }
+      }
+    }
+  }
   if (options.default_system_message && !chat_template.holds_system_messages()) {
     throw ConfigError("default_system_message is set, and the chat template {} has no place for system messages",
                       chat_template.name());

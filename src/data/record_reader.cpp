@@ -201,9 +201,6 @@ bool RecordReader::next_line(RawRecord& record) {
       record.fault = fmt::format("the line is longer than {}", format_bytes(max_bytes_));
       return true;
     }
-    if (text_.ends_with('\r')) {
-      text_.pop_back();
-    }
     if (std::all_of(text_.begin(), text_.end(), is_blank)) {
       ++blanks;
       continue;

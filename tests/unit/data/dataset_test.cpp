@@ -308,6 +308,12 @@ TEST_F(ReadDataset, TestDatasetsAreReadAndLeaksCounted) {
   EXPECT_THAT(test::message_of<ConfigError>([&] { read(rows); }), HasSubstr("val_set_size and test_datasets"));
 }
 
+TEST_F(ReadDataset, RolesToTrainAreRoles) {
+  auto row = options(chat_line("a", "b"));
+  row.datasets[0].roles_to_train = {"assistant", "gpt"};
+  EXPECT_THAT(test::message_of<ConfigError>([&] { read(row); }), HasSubstr("names \"gpt\"; wanted system, user"));
+}
+
 TEST_F(ReadDataset, DefaultSystemMessage) {
   auto row = options(chat_line("a", "b"));
   row.default_system_message = "c";

@@ -225,6 +225,21 @@ TEST_F(Phi3Masks, SpecialTokensInTheTextAreNoticed) {
   EXPECT_FALSE(encode({{"user", "what is <|ending|>?"}}).special_token_in_text);
 }
 
+// Phi-4's tokens swallow whitespace on both sides: the end of turn begins inside the content, and is the end of turn.
+TEST(EncodeRecord, AnEndThatSwallowedTheContentsTailIsStillTheEnd) {
+  const Tokenizer& tokenizer = tokenizer_named("phi4_like");
+  const auto chat = test::template_for("phi_4", tokenizer);
+  const Record record = chat_of({{"user", "a  "}, {"assistant", "b \n"}});
+  const auto text = [&](TrainOnEos eos) {
+    EncodeOptions options;
+    options.train_on_eos = eos;
+    return trained_text(encode_record(record, tokenizer, chat, options), tokenizer);
+  };
+  EXPECT_EQ(text(TrainOnEos::kNone), "b");
+  EXPECT_EQ(text(TrainOnEos::kTurn), "b<|im_end|>");
+  EXPECT_EQ(text(TrainOnEos::kAll), "<|im_end|>b<|im_end|>");
+}
+
 TEST(EncodeRecord, DroppedSystemMessagesAreCounted) {
   const Tokenizer& tokenizer = tokenizer_named("spm_like");
   const auto chat = test::template_for("phi_3_medium", tokenizer);

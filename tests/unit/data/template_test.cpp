@@ -117,6 +117,12 @@ TEST(Jinja, SpellingsThatJinjaDoesNotSeeCompareEqual) {
        }) {
     EXPECT_NE(canonical_jinja(text), plain) << text;
   }
+  EXPECT_EQ(canonical_jinja("{% for m in x %}\n    {% set y = m %}\n{{ y }}{% endfor %}"),
+            canonical_jinja("{% for m in x %}{% set y = m %}{{ y }}{% endfor %}"))
+      << "lstrip_blocks and trim_blocks";
+  EXPECT_NE(canonical_jinja("{% for m in x %}\n    {{ m }}{% endfor %}"),
+            canonical_jinja("{% for m in x %}{{ m }}{% endfor %}"))
+      << "what stands before a printed value is printed";
   EXPECT_EQ(canonical_jinja("{{ 'it''s' "), canonical_jinja("{{ 'it''s' "));  // unclosed: text
 }
 

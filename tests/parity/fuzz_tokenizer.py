@@ -4,8 +4,10 @@ features can say, not only what the published ones say (unknown characters, byte
 piece in several ways, merges over spaces, every flag of added tokens, every way to split).
 
     fuzz_tokenizer.py --program BUILD/bin/tokenize_dump [--tokenizers 200] [--texts 200] [--seed 1]
+    fuzz_tokenizer.py --write tests/references/tokenizers/random.jsonl --tokenizers 24 --texts 12
 
-Prints one line with the counts; exit code 1 on a mismatch, whose tokenizer stays in the folder named.
+With --write no program is asked: each line of the file is a tokenizer and, of Hugging Face's, the ids and decoded text
+(with special tokens, and with them skipped) of its texts. Else it prints one line with the counts; exit code 1 on a mismatch, whose tokenizer stays in the folder named.
 Needs: pip install tokenizers==0.23.3.
 """
 import argparse, json, os, random, subprocess, sys, tempfile
@@ -112,14 +114,38 @@ def random_text(r):
     return r.choice(["<x>", "<xy>", "<x>b", " <|e|>", "<x> \n", "<x><x>", "  ", "a c", ""]).join(parts)
 
 
+def expected_of(theirs, text):
+    """Ids and decoded texts; nothing where their library gives up (an added token of white space after one that strips it)."""
+    try:
+        ids = theirs.encode(text, add_special_tokens=False).ids
+    except BaseException as panic:
+        if type(panic).__name__ != "PanicException":
+            raise
+        return None
+    return ids, [theirs.decode(ids, skip_special_tokens=skip) for skip in (False, True)]
+
+
+def write(args, r):
+    with open(args.write, "w") as out:
+        for _ in range(args.tokenizers):
+            tokenizer = random_tokenizer(r)
+            theirs = tokenizers.Tokenizer.from_str(json.dumps(tokenizer))
+            rows = [(text, expected_of(theirs, text)) for text in (random_text(r) for _ in range(args.texts))]
+            rows = [{"text": text, "ids": row[0], "decoded": row[1]} for text, row in rows if row]
+            out.write(json.dumps({"tokenizer": tokenizer, "rows": rows}, ensure_ascii=False, separators=(",", ":")) + "\n")
+
+
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ap.add_argument("--program", required=True)
+    ap.add_argument("--program")
+    ap.add_argument("--write")
     ap.add_argument("--tokenizers", type=int, default=200)
     ap.add_argument("--texts", type=int, default=200)
     ap.add_argument("--seed", type=int, default=1)
     args = ap.parse_args()
     r = random.Random(args.seed)
+    if args.write:
+        return write(args, r)
     compared = wrong = refused = 0
     for number in range(args.tokenizers):
         folder = tempfile.mkdtemp(prefix="tokenizer-fuzz-")
@@ -140,13 +166,10 @@ def main():
             results.append([json.loads(line) for line in run.stdout.decode().split("\n")[:-1]])
         bad = 0
         for text, ids, decoded in zip(texts, *results) if len(results) == 2 else ():
-            try:
-                expected = theirs.encode(text, add_special_tokens=False).ids
-            except BaseException as panic:  # an added token of white space after one that strips it: theirs gives up
-                if type(panic).__name__ != "PanicException":
-                    raise
+            row = expected_of(theirs, text)
+            if row is None:
                 continue
-            wanted = [theirs.decode(expected, skip_special_tokens=skip) for skip in (False, True)]
+            expected, wanted = row
             compared += 1
             if ids != expected or decoded != wanted:
                 bad += 1

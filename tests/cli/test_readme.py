@@ -23,7 +23,7 @@ class Readme(front.FrontTest):
     def test_every_command_of_the_readme_runs(self):
         self.write("data/tickets/a.jsonl", "".join(
             json.dumps({"messages": [{"role": "user", "content": f"Ticket {i}?"}, {"role": "assistant", "content": f"Answer {i}."}]}) + "\n"
-            for i in range(60)))
+            for i in range(400)))
         config = re.search(r"```yaml\n(.*?)```", README, re.S)[1]
         self.write("run.yaml", config)
         self.good("init-model", self.folder / "models/Phi-3-mini-4k-instruct", "--shape", "tiny")

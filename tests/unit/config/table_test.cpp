@@ -272,6 +272,40 @@ TEST(SettingsTable, SlipsOfThePenAreRefusedAndTheRightNameIsSuggested) {
   std::cout << right << " of " << slips << " suggestions are right\n";
 }
 
+// The keys of the tools' own files for Phi-3: Axolotl's phi3-ft and lora-3.5, LitGPT's and torchtune's QLoRA, TRL's
+// SFT.
+TEST(SettingsTable, KeysOfOtherToolsAreKnown) {
+  const std::vector<std::string> top{
+      "base_model", "model_type", "tokenizer_type", "load_in_8bit", "load_in_4bit", "strict", "datasets",
+      "dataset_prepared_path", "val_set_size", "output_dir", "sequence_len", "sample_packing", "pad_to_sequence_len",
+      "trust_remote_code", "adapter", "lora_model_dir", "lora_r", "lora_alpha", "lora_dropout", "lora_target_linear",
+      "lora_fan_in_fan_out", "wandb_project", "wandb_entity", "wandb_watch", "wandb_name", "wandb_log_model",
+      "gradient_accumulation_steps", "micro_batch_size", "num_epochs", "optimizer", "adam_beta2", "adam_epsilon",
+      "max_grad_norm", "lr_scheduler", "learning_rate", "train_on_inputs", "group_by_length", "bf16", "bfloat16",
+      "fp16", "tf32", "gradient_checkpointing", "gradient_checkpointing_kwargs", "early_stopping_patience",
+      "resume_from_checkpoint", "local_rank", "logging_steps", "xformers_attention", "flash_attention", "s2_attention",
+      "warmup_steps", "evals_per_epoch", "saves_per_epoch", "debug", "deepspeed", "weight_decay", "fsdp", "fsdp_config",
+      "resize_token_embeddings_to_32x", "special_tokens", "chat_template", "eval_table_size", "eval_max_new_tokens",
+      // LitGPT
+      "checkpoint_dir", "out_dir", "precision", "quantize", "devices", "lora_query", "lora_key", "lora_value",
+      "lora_projection", "lora_mlp", "lora_head", "data", "train", "eval", "logger_name", "seed",
+      // torchtune
+      "model", "tokenizer", "checkpointer", "dataset", "shuffle", "batch_size", "loss", "epochs", "max_steps_per_epoch",
+      "compile", "metric_logger", "log_every_n_steps", "log_peak_memory_stats", "device", "dtype",
+      "enable_activation_checkpointing", "profiler",
+      // TRL
+      "model_name_or_path", "dataset_name", "dataset_text_field", "torch_dtype", "attn_implementation", "use_peft",
+      "lora_target_modules", "lora_task_type", "num_train_epochs", "per_device_train_batch_size",
+      "per_device_eval_batch_size", "max_length", "packing", "assistant_only_loss", "lr_scheduler_type", "warmup_ratio",
+      "eval_strategy", "eval_steps", "save_strategy", "save_steps", "report_to", "push_to_hub", "hub_model_id"};
+  for (const auto& name : top) {
+    EXPECT_TRUE(find_name(name).setting != nullptr || find_foreign_key(name) != nullptr) << name;
+  }
+  for (const auto* name : {"path", "type", "field_messages", "message_field_role", "message_field_content", "roles"}) {
+    EXPECT_TRUE(find_dataset_key(name) != nullptr || find_foreign_key(name) != nullptr) << name;
+  }
+}
+
 TEST(SettingsTexts, SchemaListsWhatWorksAndItsOtherNames) {
   const auto schema = io::Json::parse(settings_schema());
   const auto& properties = schema.at("properties");

@@ -1,4 +1,4 @@
-#include "train/memory.h"
+#include "phi3tune/train/memory.h"
 
 #include <cstdio>
 #include <cstring>

@@ -7,7 +7,7 @@
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/stop.h"
 #include "phi3tune/train/token_batch.h"
-#include "train/memory.h"
+#include "phi3tune/train/memory.h"
 #include "train/sources.h"
 
 namespace phi3tune::train {

@@ -21,6 +21,7 @@
 #include "phi3tune/model/adapter_options.h"
 #include "phi3tune/model/lora.h"
 #include "phi3tune/model/phi3_model.h"
+#include "phi3tune/train/memory.h"
 #include "phi3tune/train/trainer.h"
 #include "progress.h"
 #include "run_log.h"
@@ -66,7 +67,8 @@ model::Phi3Model load_base(const config::RunOptions& run, const Inputs& inputs, 
   options.dropout = run.lora.dropout;
   options.dropout_seed = static_cast<uint64_t>(run.schedule.seed);
   auto model = model::Phi3Model::load(inputs.folder, options);
-  log_info("base loaded: {} as held{}", format_bytes(model.weight_bytes()), options.quantize ? ", linears in NF4" : "");
+  log_info("base loaded: {} as held{}; the process was never larger than {}", format_bytes(model.weight_bytes()),
+           options.quantize ? ", linears in NF4" : "", format_bytes(train::peak_resident_bytes()));
   return model;
 }
 

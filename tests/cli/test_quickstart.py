@@ -1,0 +1,41 @@
+"""scripts/quickstart as a newcomer runs it: without the pre-trained model, and, where PHI3TUNE_TEST_DEMO=1, with it."""
+import os
+import re
+import shutil
+import subprocess
+import unittest
+
+import front
+
+QUICK = front.SOURCE / "scripts/quickstart"
+
+
+class Quickstart(front.FrontTest):
+    def quickstart(self, *words):
+        done = subprocess.run([QUICK, *words], capture_output=True, text=True, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr[-3000:])
+        adapters = re.findall(r"adapter: (\S+)", done.stdout)
+        self.assertEqual([path.split("/")[-2] for path in adapters], ["lora", "qlora"])
+        folder = front.SOURCE / adapters[0].rsplit("/", 2)[0]
+        self.addCleanup(shutil.rmtree, folder)
+        for path in adapters:
+            self.good("inspect", front.SOURCE / path)
+        return done.stdout
+
+    def test_without_the_pre_trained_model(self):
+        self.quickstart("--smoke")
+
+    @unittest.skipUnless(os.environ.get("PHI3TUNE_TEST_DEMO") == "1", "the pre-trained model was not asked for (scripts/test --parity does)")
+    def test_a_real_model_learns_with_lora_and_with_qlora_in_four_minutes(self):
+        out = self.quickstart()
+        print(out)
+        losses = re.findall(r"(\w+): loss ([\d.]+) before training, ([\d.]+)", out)
+        self.assertEqual([name for name, _, _ in losses], ["validation", "general_validation"] * 2)
+        for name, before, after in losses:
+            if name == "validation":
+                self.assertLess(float(after), float(before) - 0.5)
+        self.assertLess(int(re.search(r"both runs took (\d+) s", out)[1]), 240)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -4,9 +4,8 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
-#include <set>
 
+#include "data/record_fields.h"
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/text.h"
 
@@ -18,122 +17,6 @@ using config::RecordFormat;
 using io::Json;
 
 constexpr std::string_view kConversations = "conversations";
-
-std::string_view kind_of(const Json& value) {
-  switch (value.type()) {
-    case Json::value_t::null:
-      return "null";
-    case Json::value_t::object:
-      return "an object";
-    case Json::value_t::array:
-      return "a list";
-    case Json::value_t::string:
-      return "text";
-    case Json::value_t::boolean:
-      return "true or false";
-    default:
-      return "a number";
-  }
-}
-
-std::string keys_of(const Json& object) {
-  constexpr size_t kShown = 12;
-  std::string keys;
-  size_t count = 0;
-  for (const auto& item : object.items()) {
-    if (++count <= kShown) {
-      keys += fmt::format("{}\"{}\"", keys.empty() ? "" : ", ", item.key().substr(0, 60));
-    }
-  }
-  if (count > kShown) {
-    keys += fmt::format(" and {} more", count - kShown);
-  }
-  return keys.empty() ? "none" : keys;
-}
-
-// The value of a key, null like absent.
-const Json* find(const Json& object, std::string_view key) {
-  const auto at = object.find(std::string(key));
-  return at == object.end() || at->is_null() ? nullptr : &*at;
-}
-
-bool has(const Json& object, std::string_view key) { return object.contains(std::string(key)); }
-
-bool first_element_has(const Json& object, std::string_view list, std::string_view key) {
-  const Json* value = find(object, list);
-  return value != nullptr && value->is_array() && !value->empty() && value->front().is_object() &&
-         has(value->front(), key);
-}
-
-// An object being read: remembers which keys were looked at.
-class Fields {
- public:
-  Fields(const Json& object, std::string where) : object_(object), where_(std::move(where)) {
-    if (!object.is_object()) {
-      throw DataError("{} is {}; wanted an object", where_, kind_of(object));
-    }
-  }
-
-  const Json* get(std::string_view key) {
-    seen_.insert(std::string(key));
-    return find(object_, key);
-  }
-  std::string text(std::string_view key) {
-    auto value = optional_text(key);
-    if (!value) {
-      if (has(object_, key)) {
-        throw DataError("{} is null; wanted text", name(key));
-      }
-      throw DataError("{} is missing; found the keys {}", name(key), keys_of(object_));
-    }
-    return *std::move(value);
-  }
-  std::optional<std::string> optional_text(std::string_view key) {
-    const Json* value = get(key);
-    if (value == nullptr) {
-      return std::nullopt;
-    }
-    if (!value->is_string()) {
-      throw DataError("{} is {}; wanted text", name(key), kind_of(*value));
-    }
-    return value->get<std::string>();
-  }
-  const Json& list(std::string_view key) {
-    const Json* value = get(key);
-    if (value == nullptr) {
-      throw DataError("{} is {}; found the keys {}", name(key), has(object_, key) ? "null" : "missing",
-                      keys_of(object_));
-    }
-    if (!value->is_array()) {
-      throw DataError("{} is {}; wanted a list", name(key), kind_of(*value));
-    }
-    return *value;
-  }
-  // What would change the text or the loss and is not supported: refused rather than left out.
-  void refuse(std::string_view key, std::string_view why) {
-    const Json* value = get(key);
-    if (value != nullptr && !(value->is_array() && value->empty()) && !(value->is_string() && *value == "")) {
-      throw DataError("{} is there: {}", name(key), why);
-    }
-  }
-  void add_unseen(std::string_view prefix, std::vector<std::string>& keys) const {
-    for (const auto& item : object_.items()) {
-      const std::string key = std::string(prefix) + item.key();
-      if (!item.value().is_null() && !seen_.contains(item.key()) &&
-          std::find(keys.begin(), keys.end(), key) == keys.end()) {
-        keys.push_back(key);
-      }
-    }
-  }
-  std::string name(std::string_view key) const {
-    return where_ == "the record" ? fmt::format("\"{}\"", key) : fmt::format("{}.{}", where_, key);
-  }
-
- private:
-  const Json& object_;
-  std::string where_;
-  std::set<std::string, std::less<>> seen_;
-};
 
 constexpr std::string_view kNoTools =
     "tool definitions and calls are not rendered; leave them out, or write them as text";
@@ -264,77 +147,6 @@ void hash_text(StreamHash& hash, std::string_view text) {
 }
 
 }  // namespace
-
-std::string_view format_name(RecordFormat format) noexcept {
-  switch (format) {
-    case RecordFormat::kMessages:
-      return "messages";
-    case RecordFormat::kShareGpt:
-      return "sharegpt";
-    case RecordFormat::kAlpaca:
-      return "alpaca";
-    case RecordFormat::kPromptCompletion:
-      return "prompt_completion";
-    case RecordFormat::kText:
-      return "text";
-    case RecordFormat::kAuto:
-      break;
-  }
-  return "auto";
-}
-
-std::vector<RecordFormat> matching_formats(const Json& object, const DatasetOptions& options) {
-  std::vector<RecordFormat> found;
-  const bool own_key = options.field_messages == kConversations;
-  if (own_key ? first_element_has(object, kConversations, options.field_role) : has(object, options.field_messages)) {
-    found.push_back(RecordFormat::kMessages);
-  }
-  // A conversations list of role/content messages is no ShareGPT; describe_undetected says how to name it.
-  const bool taken = own_key && !found.empty();
-  if (has(object, kConversations) && !taken && (!found.empty() || !first_element_has(object, kConversations, "role"))) {
-    found.push_back(RecordFormat::kShareGpt);
-  }
-  if (has(object, "instruction") && has(object, "output")) {
-    found.push_back(RecordFormat::kAlpaca);
-  }
-  if (has(object, "prompt") && has(object, "completion")) {
-    found.push_back(RecordFormat::kPromptCompletion);
-  }
-  if (has(object, "text")) {
-    found.push_back(RecordFormat::kText);
-  }
-  return found;
-}
-
-std::string describe_undetected(const Json& object, const std::vector<RecordFormat>& matching,
-                                const DatasetOptions& options) {
-  if (!object.is_object()) {
-    return fmt::format("a record is {}; wanted an object", kind_of(object));
-  }
-  if (matching.size() > 1) {
-    std::string names;
-    for (const RecordFormat format : matching) {
-      names += fmt::format("{}{}", names.empty() ? "" : " and ", format_name(format));
-    }
-    return fmt::format(
-        "the record can be read as {}; it has the keys {}. Name one in the dataset's `type`: chat_template (messages), "
-        "sharegpt, alpaca, prompt_completion or completion (text)",
-        names, keys_of(object));
-  }
-  if (first_element_has(object, kConversations, "role")) {
-    return "\"conversations\" holds messages with \"role\"; say so with the dataset's field_messages: conversations";
-  }
-  std::string hint;
-  if (has(object, "role") && has(object, "content")) {
-    hint = "; this is one message: a record holds the whole conversation";
-  } else if (has(object, "chosen") || has(object, "rejected")) {
-    hint = "; chosen and rejected are preference data, which is not trained yet";
-  }
-  return fmt::format(
-      "the record's format is not known; it has the keys {}. Wanted \"{}\", \"conversations\", \"instruction\" and "
-      "\"output\", \"prompt\" and \"completion\", or \"text\"{}",
-      keys_of(object), options.field_messages, hint);
-}
 
 Record parse_record(const Json& object, RecordFormat format, const DatasetOptions& options) {
   if (!object.is_object()) {

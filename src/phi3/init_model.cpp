@@ -4,8 +4,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <filesystem>
+#include <future>
 #include <thread>
 
 #include "phi3/random_weights.h"
@@ -90,6 +92,30 @@ Json generation_config(const ModelConfig& config, const TokenizerFacts* facts) {
 
 void write_json(const std::string& path, const Json& json) { io::write_file_atomically(path, json.dump(2) + "\n"); }
 
+// A file whose next piece is written while the piece after it is made.
+class BackgroundFile {
+ public:
+  explicit BackgroundFile(const std::string& path) : file_(path) {}
+  // `bytes` must live until the next call has returned. Throws what an earlier write met.
+  void write(std::span<const std::byte> bytes) {
+    wait();
+    pending_ = std::async(std::launch::async, [this, bytes] { file_.write(bytes); });
+  }
+  void commit() {
+    wait();
+    file_.commit();
+  }
+
+ private:
+  void wait() {
+    if (pending_.valid()) {
+      pending_.get();
+    }
+  }
+  io::AtomicFile file_;
+  std::future<void> pending_;  // destroyed first, and waits for its write
+};
+
 // Generates tensors in chunks on all threads and hands the bytes to a file.
 class WeightWriter {
  public:
@@ -97,10 +123,11 @@ class WeightWriter {
       : seed_(seed),
         dtype_(dtype),
         threads_(std::max(1, threads > 0 ? threads : static_cast<int>(std::thread::hardware_concurrency()))),
-        buffer_(kChunk * io::dtype_size(dtype)) {}
+        buffers_{std::vector<std::byte>(kChunk * io::dtype_size(dtype)),
+                 std::vector<std::byte>(kChunk * io::dtype_size(dtype))} {}
 
   // False when the stop flag was set on the way.
-  bool write(io::AtomicFile& file, const TensorSpec& tensor) {
+  bool write(BackgroundFile& file, const TensorSpec& tensor) {
     const auto count = static_cast<uint64_t>(tensor.numel());
     for (uint64_t begin = 0; begin < count; begin += kChunk) {
       if (stop_requested()) {
@@ -112,7 +139,8 @@ class WeightWriter {
       } else {
         fill_at_random(RandomWeights(seed_, tensor.name), begin, length);
       }
-      file.write(std::span(buffer_).first(length * io::dtype_size(dtype_)));
+      file.write(std::span(buffers_[current_]).first(length * io::dtype_size(dtype_)));
+      current_ = 1 - current_;
     }
     return true;
   }
@@ -123,7 +151,8 @@ class WeightWriter {
     const float one = 1.0F;
     const uint16_t half = dtype_ == DType::kF16 ? to_f16(one) : to_bf16(one);
     for (uint64_t i = 0; i < length; ++i) {
-      std::memcpy(buffer_.data() + i * size, size == sizeof(float) ? static_cast<const void*>(&one) : &half, size);
+      std::memcpy(buffers_[current_].data() + i * size, size == sizeof(float) ? static_cast<const void*>(&one) : &half,
+                  size);
     }
   }
 
@@ -133,7 +162,7 @@ class WeightWriter {
     const auto fill_part = [&](uint64_t part) {
       const uint64_t from = length * part / parts;
       const uint64_t to = length * (part + 1) / parts;
-      weights.fill(dtype_, begin + from, to - from, buffer_.data() + from * io::dtype_size(dtype_));
+      weights.fill(dtype_, begin + from, to - from, buffers_[current_].data() + from * io::dtype_size(dtype_));
     };
     std::vector<std::jthread> workers;
     for (uint64_t part = 1; part < parts; ++part) {
@@ -145,7 +174,8 @@ class WeightWriter {
   uint64_t seed_;
   DType dtype_;
   int threads_;
-  std::vector<std::byte> buffer_;
+  std::array<std::vector<std::byte>, 2> buffers_;  // one is filled while the other is written
+  size_t current_ = 0;
 };
 
 // The folder under a temporary name beside its place, removed unless it gets there.
@@ -225,8 +255,8 @@ bool write_weights(const std::string& folder, const std::vector<TensorSpec>& ten
       weight_map[tensors[index].name] = name;
     }
     const auto layout = io::layout_safetensors(entries);
-    io::AtomicFile file(folder + "/" + name);
-    file.write(layout.header);
+    BackgroundFile file(folder + "/" + name);
+    file.write(std::as_bytes(std::span(layout.header)));
     for (const size_t place : layout.order) {
       if (!writer.write(file, tensors[shards[s][place]])) {
         return false;

@@ -154,8 +154,10 @@ TEST(ModelConfig, DefaultsAreThoseOfTransformers) {
 
 TEST(ModelConfig, ScaleOfOneOrLessHasNoAttentionFactor) {
   Json json = phi_4_mini();
-  json["max_position_embeddings"] = 4096;
-  EXPECT_EQ(parse_model_config(json, "c").rope.attention_factor, 1.0);
+  for (const int positions : {4096, 3000}) {
+    json["max_position_embeddings"] = positions;
+    EXPECT_EQ(parse_model_config(json, "c").rope.attention_factor, 1.0);
+  }
   json["rope_parameters"]["factor"] = 32.0;  // transformers 5: an explicit factor wins over the ratio
   EXPECT_DOUBLE_EQ(parse_model_config(json, "c").rope.attention_factor, 1.1902380714238083);
 }

@@ -56,8 +56,7 @@ def write_config(path, **changes):
         "bf16": False, "chat_template": "phi_3", "sequence_len": 512, "sample_packing": False, "val_set_size": 0,
         "micro_batch_size": PACE["micro"], "gradient_accumulation_steps": PACE["accumulate"], "max_steps": STEPS,
         "learning_rate": PACE["lr"], "lr_scheduler": "cosine", "warmup_steps": PACE["warmup"], "weight_decay": PACE["weight_decay"],
-        "max_grad_norm": PACE["clip"], "optimizer": "adamw", "gradient_checkpointing": "none", "seed": 42, "logging_steps": 1,
-        "eval_on_start": True, **changes}
+        "max_grad_norm": PACE["clip"], "optimizer": "adamw", "gradient_checkpointing": "none", "seed": 42, "logging_steps": 1, **changes}
     with open(path, "w") as out:
         json.dump(settings, out, indent=1)  # JSON is YAML
     return path
@@ -82,9 +81,14 @@ def preview(program, config, count, out):
     return rows
 
 
+def in_fp32(model, adapter):
+    """In training mode, which is the same without dropout: in evaluation mode bitsandbytes computes in bf16 on some CPUs."""
+    return fb.with_adapter(fb.load_base(model, torch.float32, "sdpa"), adapter).train()
+
+
 def evaluation_loss(model_folder, adapter, rows):
     """Mean over the trained tokens of all rows."""
-    model = fb.with_adapter(fb.load_base(model_folder, torch.float32, "sdpa"), adapter).eval()
+    model = in_fp32(model_folder, adapter)
     total, count = 0.0, 0
     with torch.no_grad():
         for row in rows:
@@ -109,14 +113,14 @@ def compare_steps(checks, name, ours, theirs):
 def check_adapter(checks, side, name, model, result, rows):
     """Our adapter in PEFT: every tensor is used, and the logits are those of our program."""
     import peft
-    adapted = fb.with_adapter(fb.load_base(model, torch.float32, "sdpa"), result)
+    adapted = in_fp32(model, result)
     file = load_file(os.path.join(result, "adapter_model.safetensors"))
     state = peft.get_peft_model_state_dict(adapted)
     checks.hold(f"{name} adapter tensors that PEFT does not know or misses", len(set(file) ^ set(state)), 0)
     checks.hold(f"{name} adapter tensors that PEFT reads otherwise", sum(not torch.equal(file[k], state[k]) for k in file if k in state), 0)
     batch = {k: torch.tensor([rows[0][k]]) for k in ("input_ids", "labels")}
     with torch.no_grad():
-        theirs = adapted.eval()(input_ids=batch["input_ids"], use_cache=False).logits
+        theirs = adapted(input_ids=batch["input_ids"], use_cache=False).logits
     ours = side.ours(model, result, batch, "--dtype", "float32")
     checks.hold(f"{name} adapter logits in PEFT", relative(ours["logits"], theirs), 1e-5)
 
@@ -135,8 +139,9 @@ def trl_curve(model, adapter, data):
 def check_method(checks, side, args, work, method, model, adapter):
     folder = lambda run_name: os.path.join(work, f"{method}-{run_name}")
     train, validation = (os.path.join(work, name) for name in ("train.jsonl", "validation.jsonl"))
-    common = dict(base_model=model, adapter=method, lora_model_dir=adapter, datasets=[{"path": train, "type": "chat_template"}],
-                  test_datasets=[{"path": validation, "type": "chat_template"}])
+    base = dict(base_model=model, adapter=method, lora_model_dir=adapter)
+    common = dict(**base, datasets=[{"path": train, "type": "chat_template"}],
+                  test_datasets=[{"path": validation, "type": "chat_template"}], eval_on_start=True)
     config = write_config(folder("run.json"), output_dir=folder("run"), **common)
     run([args.program, "train", "--config", config])
     with open(os.path.join(folder("run"), "metrics.jsonl")) as lines:
@@ -144,8 +149,7 @@ def check_method(checks, side, args, work, method, model, adapter):
     steps, evaluations = [m for m in metrics if "loss" in m], [m for m in metrics if "eval_loss" in m]
 
     rows = preview(args.program, config, ROWS, folder("rows.jsonl"))
-    held_out = write_config(folder("held_out.json"), output_dir=folder("none"),
-                            **{**common, "datasets": common["test_datasets"], "test_datasets": []})
+    held_out = write_config(folder("held_out.json"), output_dir=folder("none"), **base, datasets=common["test_datasets"])
     held_out = preview(args.program, held_out, 1000, folder("held_out.jsonl"))
     checks.hold(f"{method} evaluation loss before step 1", abs(evaluations[0]["eval_loss"] - evaluation_loss(model, adapter, held_out)), 1e-5)
 

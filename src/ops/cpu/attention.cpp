@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "ops/cpu/attention_blocks.h"
+#include "ops/cpu/attention_tiles.h"
 #include "ops/cpu/cpu_ops.h"
 
 namespace phi3tune::ops::cpu {
@@ -66,6 +67,10 @@ void attention(const at::Tensor& out, const at::Tensor& lse, const at::Tensor& q
 
 void attention_backward(const at::Tensor& dqkv, const at::Tensor& dout, const at::Tensor& out, const at::Tensor& lse,
                         const at::Tensor& qkv, const Documents& documents, const HeadShape& heads, int64_t window) {
+  if (qkv.scalar_type() == at::kBFloat16 && has_attention_tiles(heads)) {
+    attention_backward_tiles(dqkv, dout, out, lse, qkv, documents, heads, window);
+    return;
+  }
   for_documents(documents, [&](Span rows) {
     const auto [q, k, v] = fused_views(qkv, rows, heads);
     const auto [dq, dk, dv] = fused_views(dqkv, rows, heads);

@@ -16,6 +16,17 @@ struct DropoutRow {
   double scale;        // 1 / (1 - p)
 };
 
+// Scores of some keys (rows, whole vectors wide) against the queries (columns) of one head and document.
+struct ScoreTile {
+  int64_t key;  // the first key's and query's position in the document
+  int64_t query;
+  int64_t keys;
+  int64_t queries;
+  int64_t stride;  // elements of a row: queries, padded to a multiple of 32
+  int64_t window;  // a query sees that many keys, itself included; 0: all before it
+  double scale;
+};
+
 template <typename T, typename W>
 struct Kernels {
   void (*rms_norm)(T* y, W* rstd, const T* x, const T* weight, int64_t rows, int64_t dim, double eps);
@@ -31,6 +42,8 @@ struct Kernels {
   // losses: cross-entropy of each row, unweighted. With gradient: logits = factors[row] * (softmax - onehot).
   void (*cross_entropy)(T* logits, double* losses, uint8_t* correct, const int64_t* targets, const double* factors,
                         int64_t rows, int64_t vocabulary, bool gradient);
+  // out = sums rounded, or out + sums rounded with accumulate.
+  void (*round_sum)(T* out, const W* sums, int64_t n, bool accumulate);
   void (*dropout)(T* out, const T* x, int64_t columns, const DropoutRow& row);
   // dx += masked and scaled (du A) for one row: du [rank], a [rank, columns].
   void (*lora_input_gradient_dropout)(T* dx, const T* du, const T* a, int64_t columns, int64_t rank,
@@ -39,6 +52,12 @@ struct Kernels {
   // the rows, whatever the columns beside.
   void (*weight_gradient)(W* sums, const T* x, const W* s, int64_t rows, int64_t columns, int64_t x_stride,
                           int64_t rank);
+  // Of a tile: shares = exp(scale scores - lse), d_scores = scale shares (d_shares - dots); 0 where a query does not
+  // see a key. lse and dots [stride], of the queries.
+  void (*attention_gradients)(T* shares, T* d_scores, const W* scores, const W* d_shares, const W* lse, const W* dots,
+                              const ScoreTile& tile);
+  // dots[row] = sum of a b.
+  void (*row_dots)(W* dots, const T* a, const T* b, int64_t rows, int64_t dim, int64_t a_stride, int64_t b_stride);
 };
 
 struct KernelSet {

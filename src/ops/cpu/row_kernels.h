@@ -1,6 +1,7 @@
 // The vector kernels, for whatever instruction set the including file is compiled for. See kernels.h.
 #pragma once
 
+#include "ops/cpu/attention_rows.h"
 #include "ops/cpu/exponential.h"
 #include "ops/cpu/kernels.h"
 #include "ops/cpu/vector.h"
@@ -236,6 +237,15 @@ void cross_entropy(T* logits, double* losses, uint8_t* correct, const int64_t* t
   }
 }
 
+template <typename T>
+void round_sum(T* out, const Wide<T>* sums, int64_t n, bool accumulate) {
+  using W = Wide<T>;
+  for_vectors<W>(n, [&](int64_t i, auto part) {
+    const auto sum = load(sums + i, part);
+    store(out + i, accumulate ? load(out + i, part) + sum : sum, part);
+  });
+}
+
 // ---- dropout ----
 
 constexpr int64_t kPhiloxQuads = 16;
@@ -358,9 +368,20 @@ inline double sum_of_squares(const float* values, int64_t n) {
 
 template <typename T>
 constexpr Kernels<T, Wide<T>> row_kernels() {
-  return {rms_norm<T>,       add_rms_norm<T>,    rms_norm_backward<T>, add<T>,     rope<T>,
-          swiglu<T>,         swiglu_backward<T>, cross_entropy<T>,     dropout<T>, lora_input_gradient_dropout<T>,
-          weight_gradient<T>};
+  return {rms_norm<T>,
+          add_rms_norm<T>,
+          rms_norm_backward<T>,
+          add<T>,
+          rope<T>,
+          swiglu<T>,
+          swiglu_backward<T>,
+          cross_entropy<T>,
+          round_sum<T>,
+          dropout<T>,
+          lora_input_gradient_dropout<T>,
+          weight_gradient<T>,
+          attention_gradients<T>,
+          row_dots<T>};
 }
 
 constexpr KernelSet kernel_set(const char* isa) {

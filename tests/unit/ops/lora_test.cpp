@@ -131,6 +131,22 @@ TEST_P(Linear, WrongShapesAreABugOfOurs) {
   EXPECT_THROW(linear(at::empty({2, 4}, at::kHalf), x, weight), InternalError);
 }
 
+// Widths of a model, where bfloat16 takes packed panels: several blocks of rows, of columns and of the sum.
+TEST_P(Linear, InputGradientHoldsToTheDefinitionInBlocks) {
+  const at::Tensor dy = normal({530, 640}, dtype()), weight = normal({640, 320}, dtype());
+  const at::Tensor before = normal({530, 320}, dtype());
+  const Guarded dx({530, 320}, dtype()), sum(before);
+  linear_input_gradient(dx, dy, weight, false);
+  linear_input_gradient(sum, dy, weight, true);
+  const at::Tensor exact = at::mm(dy.to(at::kDouble), weight.to(at::kDouble));
+  expect_close(dx, at::mm(dy, weight), exact);
+  expect_close(sum, before + at::mm(dy, weight), before.to(at::kDouble) + exact);
+  EXPECT_TRUE(dx.intact() && sum.intact());
+  const Guarded again({530, 320}, dtype(), 64);
+  linear_input_gradient(again, dy, weight, false);
+  EXPECT_TRUE(same_bits(again.tensor(), dx.tensor()));
+}
+
 FOR_ALL_DTYPES(Linear);
 
 }  // namespace

@@ -134,50 +134,38 @@ void require_supported(const SentencePieceModel& model, const std::string& path)
   }
 }
 
-// A way to make a piece from two, ordered as Hugging Face's converter does.
+// A way to make a piece from two.
 struct Cut {
   int32_t left = 0;
   int32_t right = 0;
   int32_t product = 0;
-  uint32_t left_length = 0;  // in characters
-  uint32_t right_length = 0;
 };
 
+// In the order of Phi-3's published tokenizer.json: the product of best score first, its cuts by their pieces' ids.
 void derive_merges(const SentencePieceModel& model, TokenizerDefinition& definition) {
   std::vector<Cut> cuts;
   for (size_t id = 0; id < model.pieces.size(); ++id) {
     const std::string_view text = model.pieces[id].text;
     const size_t first = cuts.size();
-    uint32_t characters = 0;
-    for (size_t at = 0; at < text.size(); ++characters) {
-      if (at > 0) {
-        const int32_t left = definition.vocabulary.find(text.substr(0, at));
-        const int32_t right = left < 0 ? -1 : definition.vocabulary.find(text.substr(at));
-        if (right >= 0) {
-          cuts.push_back({left, right, static_cast<int32_t>(id), characters, 0});
-        }
+    for (size_t at = 0; at < text.size(); (void)next_code_point(text, at)) {
+      const int32_t left = at == 0 ? -1 : definition.vocabulary.find(text.substr(0, at));
+      const int32_t right = left < 0 ? -1 : definition.vocabulary.find(text.substr(at));
+      if (right >= 0) {
+        cuts.push_back({left, right, static_cast<int32_t>(id)});
       }
-      (void)next_code_point(text, at);
     }
     if (cuts.size() > kMostMerges) {
       throw ModelError("{}: its pieces can be made in more than {} ways, the most that is supported", definition.file,
                        kMostMerges);
     }
-    for (size_t i = first; i < cuts.size(); ++i) {
-      cuts[i].right_length = characters - cuts[i].left_length;
-    }
-    std::stable_sort(cuts.begin() + static_cast<std::ptrdiff_t>(first), cuts.end(), [](const Cut& a, const Cut& b) {
-      return std::pair(a.left, a.right) < std::pair(b.left, b.right);
-    });
+    std::sort(cuts.begin() + static_cast<std::ptrdiff_t>(first), cuts.end(),
+              [](const Cut& a, const Cut& b) { return std::pair(a.left, a.right) < std::pair(b.left, b.right); });
     if (cuts.size() > first && text.find(kMark, text.find_first_not_of(kMark)) != std::string_view::npos) {
       definition.joins_across_marks = true;
     }
   }
-  // Python's sorted(..., reverse=True) keeps the order of equals, as a stable sort by "greater" does.
   std::stable_sort(cuts.begin(), cuts.end(), [&](const Cut& a, const Cut& b) {
-    const float a_score = model.pieces[static_cast<size_t>(a.product)].score;
-    const float b_score = model.pieces[static_cast<size_t>(b.product)].score;
-    return std::tuple(a_score, a.left_length, a.right_length) > std::tuple(b_score, b.left_length, b.right_length);
+    return model.pieces[static_cast<size_t>(a.product)].score > model.pieces[static_cast<size_t>(b.product)].score;
   });
   definition.merges = MergeTable(cuts.size());
   for (uint32_t rank = 0; rank < cuts.size(); ++rank) {

@@ -67,6 +67,37 @@ TEST(TokenizerFiles, TheSoundOnesOpen) {
   EXPECT_THAT(Tokenizer::open(folder.folder.path()).encode("aab<|end|>b"), ElementsAre(2, 4, 7, 3));
 }
 
+TEST(TokenizerFiles, IgnoreMergesTakesAWholeWordThatNoMergeMakes) {
+  const Folder folder;
+  Json tokenizer = sentencepiece_like();
+  tokenizer["model"]["merges"] = Json::array();
+  folder.write(tokenizer);
+  EXPECT_THAT(Tokenizer::open(folder.folder.path()).encode("ab"), ElementsAre(1, 2, 3));
+  tokenizer["model"]["ignore_merges"] = true;
+  folder.write(tokenizer);
+  EXPECT_THAT(Tokenizer::open(folder.folder.path()).encode("ab"), ElementsAre(6));
+  EXPECT_THAT(Tokenizer::open(folder.folder.path()).encode("ab a"), ElementsAre(1, 2, 3, 1, 2));
+  tokenizer = byte_level();
+  tokenizer["model"]["merges"] = Json::array();
+  folder.write(tokenizer);
+  EXPECT_THAT(Tokenizer::open(folder.folder.path()).encode("ab"), ElementsAre(2, 3));
+  tokenizer["model"]["ignore_merges"] = true;
+  folder.write(tokenizer);
+  EXPECT_THAT(Tokenizer::open(folder.folder.path()).encode("ab"), ElementsAre(4));
+}
+
+TEST(TokenizerFiles, RemovedSplitsDropTheMatchesOrTheRest) {
+  const Folder folder;
+  Json tokenizer = byte_level();
+  tokenizer["pre_tokenizer"] = parsed(R"({"type": "Sequence", "pretokenizers": [{"type": "Split", "pattern":
+    {"Regex": "b"}, "behavior": "Removed", "invert": false}, {"type": "ByteLevel", "add_prefix_space": false}]})");
+  folder.write(tokenizer);
+  EXPECT_THAT(Tokenizer::open(folder.folder.path()).encode("aba"), ElementsAre(2, 2));
+  tokenizer["pre_tokenizer"]["pretokenizers"][0]["invert"] = true;
+  folder.write(tokenizer);
+  EXPECT_THAT(Tokenizer::open(folder.folder.path()).encode("aba"), ElementsAre(3));
+}
+
 TEST(TokenizerFiles, FolderWithoutVocabularyNamesWhatIsWanted) {
   const Folder folder;
   EXPECT_THAT(folder.fault(), AllOf(HasSubstr("tokenizer.json"), HasSubstr("tokenizer.model")));

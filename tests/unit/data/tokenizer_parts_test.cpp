@@ -134,6 +134,12 @@ TEST(AddedTokenMatcher, StripsUnicodeWhitespaceButNotWhatIsTaken) {
   EXPECT_EQ(stretches(tokens, "a \u2028<l>\u200B"), "[-1:a][2: \u2028<l>][-1:\u200B]");
 }
 
+TEST(AddedTokenMatcher, WhitespaceTokenTakesBackWhatWasStripped) {
+  // The rest of the stripped space is text again, as in the tokenizers library.
+  const std::vector<AddedToken> tokens{token(1, "<r>", false, true), token(2, "  ", false, false)};
+  EXPECT_EQ(stretches(tokens, "<r>   x"), "[1:<r>][2:  ][-1: x]");
+}
+
 TEST(AddedTokenMatcher, SingleWordsStandBetweenOtherCharacters) {
   const std::vector<AddedToken> tokens{token(1, "ab", false, false, true)};
   EXPECT_EQ(stretches(tokens, "ab"), "[1:ab]");
@@ -204,6 +210,8 @@ TEST(ByteLevelDecoder, ReplacesTheLongestStartOfASequence) {
   // E2 98 | 41: two bytes of a sequence of three are one mistake; F0 9F | FF is two.
   const std::vector<std::string_view> pieces{"â", "ĺ", "A", "ð", "Ł", "ÿ"};
   EXPECT_EQ(decode_byte_level(pieces), "\uFFFDA\uFFFD\uFFFD");
+  const std::vector<std::string_view> cut{"ð", "Ł", "ĺ", "A"};  // F0 9F 98 | 41
+  EXPECT_EQ(decode_byte_level(cut), "\uFFFDA");
   EXPECT_EQ(show_byte_level("âĺ"), "<0xE2><0x98>");
   EXPECT_EQ(show_byte_level("Ġhi"), " hi");
 }

@@ -1,5 +1,6 @@
-// Attention document by document: flash-for-CPU where no window bites, blocks of queries over the keys they see where
-// one does.
+// Attention document by document. bfloat16 by our tiles, but for the forward without a window, where ATen's
+// flash-for-CPU is faster. Other types, and processors without the micro-kernels: flash-for-CPU where no window bites,
+// blocks of queries over the keys they see where one does.
 #include <ATen/ATen.h>
 
 #include "ops/cpu/attention_blocks.h"
@@ -35,14 +36,19 @@ Views fused_views(const at::Tensor& qkv, Span rows, const HeadShape& heads) {
           heads_view(qkv, rows, v_begin, heads.num_kv_heads, width)};
 }
 
+// f(rows, the document alone).
 template <typename F>
 void for_documents(const Documents& documents, const F& f) {
   for (size_t i = 1; i < documents.cu_seqlens.size(); ++i) {
     const Span rows{documents.cu_seqlens[i - 1], documents.cu_seqlens[i] - documents.cu_seqlens[i - 1]};
     if (rows.length > 0) {
-      f(rows);
+      f(rows, Documents{documents.cu_seqlens.subspan(i - 1, 2)});
     }
   }
+}
+
+bool tiles_serve(const at::Tensor& qkv, const HeadShape& heads) {
+  return qkv.scalar_type() == at::kBFloat16 && has_attention_tiles(heads);
 }
 
 bool window_bites(int64_t window, int64_t length) { return window > 0 && window < length; }
@@ -51,7 +57,11 @@ bool window_bites(int64_t window, int64_t length) { return window > 0 && window 
 
 void attention(const at::Tensor& out, const at::Tensor& lse, const at::Tensor& qkv, const Documents& documents,
                const HeadShape& heads, int64_t window) {
-  for_documents(documents, [&](Span rows) {
+  for_documents(documents, [&](Span rows, const Documents& document) {
+    if (window_bites(window, rows.length) && tiles_serve(qkv, heads)) {
+      attention_tiles(out, lse, qkv, document, heads, window);
+      return;
+    }
     const auto [q, k, v] = fused_views(qkv, rows, heads);
     const at::Tensor out_view = heads_view(out, rows, 0, heads.num_heads, heads.head_dim);
     const at::Tensor lse_view = lse.narrow(1, rows.begin, rows.length);
@@ -67,11 +77,11 @@ void attention(const at::Tensor& out, const at::Tensor& lse, const at::Tensor& q
 
 void attention_backward(const at::Tensor& dqkv, const at::Tensor& dout, const at::Tensor& out, const at::Tensor& lse,
                         const at::Tensor& qkv, const Documents& documents, const HeadShape& heads, int64_t window) {
-  if (qkv.scalar_type() == at::kBFloat16 && has_attention_tiles(heads)) {
+  if (tiles_serve(qkv, heads)) {
     attention_backward_tiles(dqkv, dout, out, lse, qkv, documents, heads, window);
     return;
   }
-  for_documents(documents, [&](Span rows) {
+  for_documents(documents, [&](Span rows, const Documents&) {
     const auto [q, k, v] = fused_views(qkv, rows, heads);
     const auto [dq, dk, dv] = fused_views(dqkv, rows, heads);
     const at::Tensor out_view = heads_view(out, rows, 0, heads.num_heads, heads.head_dim);

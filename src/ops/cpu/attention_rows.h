@@ -58,6 +58,52 @@ void attention_gradients(T* shares, T* d_scores, const Wide<T>* scores, const Wi
   }
 }
 
+// Runs of a query's softmax over the tiles so far.
+template <typename T>
+void attention_shares(T* shares, Wide<T>* maxima, Wide<T>* sums, Wide<T>* shrink, Wide<T>* scores,
+                      const ScoreTile& tile) {
+  using W = Wide<T>;
+  const W scale = static_cast<W>(tile.scale);
+  for (int64_t key = 0; key < tile.keys; ++key) {
+    const Visible visible = visible_queries(tile, key);
+    W* row = scores + key * tile.stride;
+    for (int64_t i = 0; i < visible.begin; ++i) {
+      row[i] = -__builtin_inff();
+    }
+    for (int64_t i = visible.end < 0 ? 0 : visible.end; i < tile.stride; ++i) {
+      row[i] = -__builtin_inff();
+    }
+  }
+  for (int64_t i = 0; i < tile.stride; i += kLanes<W>) {
+    const Vec<W> before = load(maxima + i, Full{});
+    Vec<W> largest = before;
+    for (int64_t key = 0; key < tile.keys; ++key) {
+      const Vec<W> score = load(scores + key * tile.stride + i, Full{}) * scale;
+      largest = score > largest ? score : largest;
+    }
+    const Vec<W> kept = vector_exp(before - largest);
+    Vec<W> sum = load(sums + i, Full{}) * kept;
+    for (int64_t key = 0; key < tile.keys; ++key) {
+      const int64_t at = key * tile.stride + i;
+      const Vec<W> share = vector_exp(load(scores + at, Full{}) * scale - largest);
+      sum += share;
+      store(shares + at, share, Full{});
+    }
+    store(maxima + i, largest, Full{});
+    store(sums + i, sum, Full{});
+    store(shrink + i, kept, Full{});
+  }
+}
+
+template <typename W>
+void scale_rows(W* rows, const W* factors, int64_t count, int64_t dim) {
+  for (int64_t row = 0; row < count; ++row) {
+    for_vectors<W>(dim, [&](int64_t i, auto part) {
+      store(rows + row * dim + i, load(rows + row * dim + i, part) * factors[row], part);
+    });
+  }
+}
+
 template <typename T>
 void row_dots(Wide<T>* dots, const T* a, const T* b, int64_t rows, int64_t dim, int64_t a_stride, int64_t b_stride) {
   using W = Wide<T>;

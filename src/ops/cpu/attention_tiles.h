@@ -11,7 +11,9 @@ namespace phi3tune::ops::cpu {
 // Whether attention by tiles serves these heads on this processor.
 bool has_attention_tiles(const HeadShape& heads);
 
-// As ops::attention_backward, for bfloat16.
+// As ops::attention and ops::attention_backward, for bfloat16.
+void attention_tiles(const at::Tensor& out, const at::Tensor& lse, const at::Tensor& qkv, const Documents& documents,
+                     const HeadShape& heads, int64_t window);
 void attention_backward_tiles(const at::Tensor& dqkv, const at::Tensor& dout, const at::Tensor& out,
                               const at::Tensor& lse, const at::Tensor& qkv, const Documents& documents,
                               const HeadShape& heads, int64_t window);

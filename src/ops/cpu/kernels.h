@@ -52,6 +52,12 @@ struct Kernels {
   // the rows, whatever the columns beside.
   void (*weight_gradient)(W* sums, const T* x, const W* s, int64_t rows, int64_t columns, int64_t x_stride,
                           int64_t rank);
+  // Of a tile, with the largest score and the sum of shares of each query [stride] over the tiles before, which are
+  // brought up to date: shares = exp(scale scores - largest), 0 where a query does not see a key; shrink [stride] is
+  // what earlier shares are to be multiplied by. Overwrites hidden scores. `maxima` starts finite and very low.
+  void (*attention_shares)(T* shares, W* maxima, W* sums, W* shrink, W* scores, const ScoreTile& tile);
+  // rows [count, dim] *= factors [count].
+  void (*scale_rows)(W* rows, const W* factors, int64_t count, int64_t dim);
   // Of a tile: shares = exp(scale scores - lse), d_scores = scale shares (d_shares - dots); 0 where a query does not
   // see a key. lse and dots [stride], of the queries.
   void (*attention_gradients)(T* shares, T* d_scores, const W* scores, const W* d_shares, const W* lse, const W* dots,

@@ -380,6 +380,8 @@ constexpr Kernels<T, Wide<T>> row_kernels() {
           dropout<T>,
           lora_input_gradient_dropout<T>,
           weight_gradient<T>,
+          attention_shares<T>,
+          scale_rows<Wide<T>>,
           attention_gradients<T>,
           row_dots<T>};
 }

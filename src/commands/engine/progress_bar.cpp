@@ -38,7 +38,7 @@ void ProgressBar::draw(double share, const std::string& label, bool always) {
   if (!always && drawn_ && now - drawn_at_ < kRedraw) {
     return;
   }
-  const int columns = std::max(20, columns_() - 1);
+  const int columns = std::max(1, columns_() - 1);
   const int width = std::clamp(columns - static_cast<int>(label.size()) - 3, 0, 40);
   const int filled = std::clamp(static_cast<int>(share * width), 0, width);
   std::string line = width >= 5 ? fmt::format("[{}{}] {}", std::string(static_cast<size_t>(filled), '#'),

@@ -80,6 +80,15 @@ def models():
         shutil.rmtree(path("adapters", kind), ignore_errors=True)
         adapter.save_pretrained(path("adapters", kind))
         os.remove(path("adapters", kind, "README.md"))
+        sort_targets(path("adapters", kind, "adapter_config.json"))
+
+
+def sort_targets(file):
+    """PEFT writes a set in an order of its own every time."""
+    config = json.load(open(file))
+    config["target_modules"].sort()
+    with open(file, "w") as out:
+        out.write(json.dumps(config, indent=2, sort_keys=True))
 
 
 def forward_backward():

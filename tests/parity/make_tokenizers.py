@@ -9,7 +9,7 @@
 Each folder gets tokenizer.json, tokenizer_config.json and expected_ids.jsonl, one array for each line of hard_lines.jsonl
 (JSON strings), encoded without special tokens added. The training text and the lines come from scripts/tokenizer_corpus.py.
 """
-import argparse, io, json, os, shutil, sys
+import argparse, io, json, os, sys
 import sentencepiece
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
@@ -119,11 +119,10 @@ def main():
     # Plain prose weighs more than the hard lines, so that merges are ordinary words.
     texts = tokenizer_corpus.PROSE * 300 + list(tokenizer_corpus.lines(20000, 7))
     hard = hard_lines(args.lines)
-    shutil.rmtree(OUT, ignore_errors=True)
-    os.makedirs(OUT)
+    os.makedirs(OUT, exist_ok=True)
     with open(os.path.join(OUT, "hard_lines.jsonl"), "w") as out:
         out.writelines(json.dumps(text) + "\n" for text in hard)
-    folder = lambda name: os.makedirs(os.path.join(OUT, name)) or os.path.join(OUT, name)
+    folder = lambda name: os.makedirs(os.path.join(OUT, name), exist_ok=True) or os.path.join(OUT, name)
     gpt2 = {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": False, "add_bos_token": False, "unk_token": "<|endoftext|>"}
     spm = folder("spm_like")
     made = {
@@ -139,8 +138,7 @@ def main():
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]), smollm_tokens()), {
             **gpt2, "bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|im_end|>"})}
     for name, (tok, config) in made.items():
-        path = os.path.join(OUT, name)
-        os.makedirs(path, exist_ok=True)
+        path = folder(name)
         write(tok, path, config)
         tok = Tokenizer.from_file(os.path.join(path, "tokenizer.json"))
         with open(os.path.join(path, "expected_ids.jsonl"), "w") as out:

@@ -6,8 +6,8 @@
 
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/stop.h"
-#include "phi3tune/train/token_batch.h"
 #include "phi3tune/train/memory.h"
+#include "phi3tune/train/token_batch.h"
 #include "train/sources.h"
 
 namespace phi3tune::train {

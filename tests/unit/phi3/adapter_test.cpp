@@ -27,7 +27,7 @@ TEST(AdapterConfig, ReadsWhatPeftWrites) {
   EXPECT_EQ(config.alpha, 8.0);
   EXPECT_EQ(config.dropout, 0.0);
   EXPECT_FALSE(config.use_rslora);
-  EXPECT_EQ(config.target_modules, (std::vector<std::string>{"qkv_proj", "down_proj", "gate_up_proj", "o_proj"}));
+  EXPECT_EQ(config.target_modules, (std::vector<std::string>{"down_proj", "gate_up_proj", "o_proj", "qkv_proj"}));
   EXPECT_EQ(config.base_model_name_or_path, "mha");
 }
 
@@ -55,10 +55,10 @@ TEST(AdapterConfig, WritesASubsetOfPeftsFileInItsLayout) {
   "rank_pattern": {},
   "revision": null,
   "target_modules": [
-    "qkv_proj",
     "down_proj",
     "gate_up_proj",
-    "o_proj"
+    "o_proj",
+    "qkv_proj"
   ],
   "task_type": "CAUSAL_LM",
   "use_dora": false,

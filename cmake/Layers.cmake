@@ -4,7 +4,8 @@
 function(phi3tune_compile_options target)
   target_compile_options(${target} PRIVATE -Wall -Wextra $<$<BOOL:${PHI3TUNE_WERROR}>:-Werror>)
   if(PHI3TUNE_SANITIZE)
-    target_compile_options(${target} PRIVATE -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
+    target_compile_options(${target} PRIVATE -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined
+      -Wno-maybe-uninitialized)  # g++ 12 sees ghosts in std::regex under sanitizers
     target_link_options(${target} PRIVATE -fsanitize=address,undefined)
   endif()
 endfunction()

@@ -44,8 +44,10 @@ class Tokenizer {
 
   // No BOS or EOS is added. `text` is well-formed UTF-8. Thread-safe.
   std::vector<int32_t> encode(std::string_view text) const;
-  // The same ids, with the bytes each came from (for masks). Spans are in order and do not overlap; within a segment a
-  // byte-fallback run may share one character's bytes.
+  // The same ids, with the bytes each came from (for masks). Spans are in order, do not overlap and cover the text
+  // (unless it gives no token at all). The pieces of a byte-fallback run take one byte of the character each. A mark
+  // that stands alone before a segment's first character ("\nhi" is "▁", <0x0A>, "hi") has an empty span at the place
+  // of that character.
   std::vector<TokenSpan> encode_with_spans(std::string_view text) const;
   // As HF's decode with skip_special_tokens given and clean_up_tokenization_spaces false.
   std::string decode(std::span<const int32_t> ids, bool skip_special_tokens = false) const;

@@ -139,7 +139,7 @@ class ByteLevelEncoder : public SegmentEncoder {
       for (const char byte : word) {
         add(byte, 1, unknown, symbols);
       }
-      unknown.flush(symbols);
+      unknown.finish(symbols);
       bpe_.join(symbols, workspace.bpe);
     }
     append_symbols(symbols.data(), symbols.size(), begin, out);

@@ -127,7 +127,7 @@ class SentencePieceEncoder : public SegmentEncoder {
       const char32_t c = next_code_point(part, at);
       add(c == ' ' && spaces_to_marks_ ? kMarkCodePoint : c, static_cast<uint32_t>(at - start), unknown, symbols);
     }
-    unknown.flush(symbols);
+    unknown.finish(symbols);
     bpe_.join(symbols, workspace.bpe);
     append_symbols(symbols.data(), symbols.size(), begin, out);
     if (kept) {

@@ -186,7 +186,20 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
   return ids;
 }
 
-std::vector<TokenSpan> Tokenizer::encode_with_spans(std::string_view text) const { return impl_->encode(text); }
+std::vector<TokenSpan> Tokenizer::encode_with_spans(std::string_view text) const {
+  std::vector<TokenSpan> tokens = impl_->encode(text);
+  // Text that gives no token (a byte without a piece, what a split removes) belongs to the token before, or to the
+  // first.
+  size_t end = text.size();
+  for (size_t i = tokens.size(); i-- > 0;) {
+    tokens[i].end = end;
+    end = tokens[i].begin;
+  }
+  if (!tokens.empty()) {
+    tokens.front().begin = 0;
+  }
+  return tokens;
+}
 
 std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special_tokens) const {
   std::vector<std::string_view> pieces;

@@ -64,6 +64,7 @@ TEST_F(LoadSettings, ANumberIsTheSameHoweverItIsWritten) {
 
 TEST_F(LoadSettings, YesAndOffAreBooleansWithANote) {
   EXPECT_TRUE(load("sample_packing: true\n").notes.empty());
+  EXPECT_EQ(load("sample_packing: 'true'\n").notes.size(), 1U);
   const auto run = load("sample_packing: yes\nshuffle: Off\n");
   EXPECT_TRUE(run.data.sample_packing);
   EXPECT_FALSE(run.data.shuffle);
@@ -88,6 +89,15 @@ TEST_F(LoadSettings, ALaterSourceMayUseAnotherNameAndSetBackToTheDefault) {
   EXPECT_EQ(load("lora_r: 8\n", {{"lora_rank", "4"}}).lora.rank, 4);
   EXPECT_EQ(load("lora_r: 8\n", {{"lora-r", "4"}}).lora.rank, 4);
   EXPECT_EQ(load("lora_r: 8\n", {{"lora_r", "null"}}).lora.rank, 16);
+}
+
+TEST_F(LoadSettings, TheEnvironmentIsASourceOfItsOwn) {
+  const EnvironmentVariable steps("PHI3_TUNE__WARMUP_STEPS", "5");
+  const EnvironmentVariable rank("PHI3_TUNE__LORA_RANK", "2");
+  const auto run = load("warmup_ratio: 0.1\nlora_r: 8\n");
+  EXPECT_EQ(run.schedule.warmup_steps, 5);
+  EXPECT_EQ(run.lora.rank, 2);
+  EXPECT_EQ(load("", {{"lora_r", "3"}}).lora.rank, 3);
 }
 
 TEST_F(LoadSettings, UnknownNamesOfTheEnvironmentAreFaults) {

@@ -98,6 +98,26 @@ TEST(TokenizerFiles, RemovedSplitsDropTheMatchesOrTheRest) {
   EXPECT_THAT(Tokenizer::open(folder.folder.path()).encode("aba"), ElementsAre(3));
 }
 
+TEST(TokenizerFiles, BytesWithoutAPieceCountForTheTokenBefore) {
+  const Folder folder;
+  Json tokenizer = byte_level();
+  tokenizer["model"].erase("unk_token");
+  folder.write(tokenizer);
+  const Tokenizer opened = Tokenizer::open(folder.folder.path());
+  const auto spans = [&](const char* text) {
+    std::vector<std::vector<size_t>> out;
+    for (const TokenSpan& span : opened.encode_with_spans(text)) {
+      out.push_back({static_cast<size_t>(span.id), span.begin, span.end});
+    }
+    return out;
+  };
+  using Spans = std::vector<std::vector<size_t>>;
+  EXPECT_EQ(spans("abxxb"), (Spans{{4, 0, 4}, {3, 4, 5}}));  // inside a word
+  EXPECT_EQ(spans("xab"), (Spans{{4, 0, 3}}));               // at its start
+  EXPECT_EQ(spans("?ab?"), (Spans{{4, 0, 4}}));              // words of their own
+  EXPECT_EQ(spans("??"), (Spans{}));
+}
+
 TEST(TokenizerFiles, FolderWithoutVocabularyNamesWhatIsWanted) {
   const Folder folder;
   EXPECT_THAT(folder.fault(), AllOf(HasSubstr("tokenizer.json"), HasSubstr("tokenizer.model")));

@@ -17,6 +17,8 @@ void on_signal(int) {
   if (g_stop.exchange(true)) {
     _exit(static_cast<int>(ExitCode::kInterrupted));
   }
+  constexpr char kWord[] = "\nstopping; a second signal ends at once, with nothing saved\n";
+  [[maybe_unused]] const auto written = write(STDERR_FILENO, kWord, sizeof(kWord) - 1);
 }
 
 }  // namespace
@@ -28,6 +30,11 @@ void install_signal_handlers() {
   action.sa_flags = SA_RESTART;
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
+  // A lost terminal stops a run as a signal does, unless nohup says otherwise.
+  struct sigaction hangup {};
+  if (sigaction(SIGHUP, nullptr, &hangup) == 0 && hangup.sa_handler != SIG_IGN) {
+    sigaction(SIGHUP, &action, nullptr);
+  }
   signal(SIGPIPE, SIG_IGN);
   signal(SIGXFSZ, SIG_IGN);
 }

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <array>
-#include <regex>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "phi3tune/core/error.h"
+#include "phi3tune/core/pattern.h"
 
 namespace phi3tune::model {
 namespace {
@@ -16,13 +18,28 @@ constexpr std::array kKinds{phi3::LinearKind::kQkv, phi3::LinearKind::kO, phi3::
 // PEFT's rule for a list entry: the path itself, or its ending after a dot.
 bool names(const std::string& entry, const std::string& path) { return path == entry || path.ends_with("." + entry); }
 
-bool matches_regex(const std::string& pattern, const std::string& path, const char* setting) {
-  try {
-    return std::regex_match(path, std::regex(pattern));
-  } catch (const std::regex_error& fault) {
-    throw ConfigError(
-        "{}: \"{}\" is not a regular expression ({}); wanted one that matches whole module paths such as {}", setting,
-        pattern, fault.what(), phi3::linear_path(0, phi3::LinearKind::kQkv));
+constexpr const char* kWanted =
+    "the linears of this model are qkv_proj, o_proj, gate_up_proj and down_proj of each layer";
+
+[[noreturn]] void refuse_pattern(const char* setting, const std::string& pattern, const PatternFault& fault) {
+  throw ConfigError("{}: \"{}\": {}; wanted a regular expression for module names such as {}", setting, pattern,
+                    fault.what(), phi3::linear_path(0, phi3::LinearKind::kQkv));
+}
+
+// Every key of rank_pattern and alpha_pattern has something to say.
+template <typename T>
+void check_patterns(const char* setting, const std::vector<std::pair<std::string, T>>& patterns,
+                    const std::vector<std::string>& paths) {
+  for (const auto& [key, value] : patterns) {
+    try {
+      const Pattern pattern("(.*\\.)?(" + key + ")");
+      if (std::none_of(paths.begin(), paths.end(),
+                       [&](const std::string& path) { return pattern.matches_whole(path); })) {
+        throw ConfigError("{}: \"{}\" matches no module that is adapted; {}", setting, key, kWanted);
+      }
+    } catch (const PatternFault& fault) {
+      refuse_pattern(setting, key, fault);
+    }
   }
 }
 
@@ -31,10 +48,22 @@ bool matches_regex(const std::string& pattern, const std::string& path, const ch
 phi3::AdapterConfig adapter_config_for(const config::LoraOptions& options, const phi3::ModelConfig& model,
                                        const std::string& base_name) {
   std::vector<bool> used(options.target_modules.size(), false);
+  std::optional<Pattern> regex;
+  try {
+    if (!options.target_regex.empty()) {
+      regex.emplace(options.target_regex);
+    }
+  } catch (const PatternFault& fault) {
+    refuse_pattern("lora_target_regex", options.target_regex, fault);
+  }
   const auto chosen = [&](const std::string& path) {
     bool in = false;
-    if (!options.target_regex.empty()) {
-      in = matches_regex(options.target_regex, path, "lora_target_regex");
+    if (regex) {
+      try {
+        in = regex->matches_whole(path);
+      } catch (const PatternFault& fault) {
+        refuse_pattern("lora_target_regex", options.target_regex, fault);
+      }
     } else {
       for (size_t i = 0; i < options.target_modules.size(); ++i) {
         const auto& entry = options.target_modules[i];
@@ -58,7 +87,6 @@ phi3::AdapterConfig adapter_config_for(const config::LoraOptions& options, const
       }
     }
   }
-  constexpr const char* kWanted = "the linears of this model are qkv_proj, o_proj, gate_up_proj and down_proj";
   if (options.target_regex.empty()) {
     for (size_t i = 0; i < used.size(); ++i) {
       if (!used[i]) {
@@ -67,8 +95,10 @@ phi3::AdapterConfig adapter_config_for(const config::LoraOptions& options, const
     }
   }
   if (paths.empty()) {
-    throw ConfigError("lora_target_modules: nothing is left to adapt; {}", kWanted);
+    throw ConfigError("{}: nothing is left to adapt; {}", regex ? "lora_target_regex" : "lora_target_modules", kWanted);
   }
+  check_patterns("lora_rank_pattern", options.rank_pattern, paths);
+  check_patterns("lora_alpha_pattern", options.alpha_pattern, paths);
 
   phi3::AdapterConfig adapter;
   adapter.rank = options.rank;

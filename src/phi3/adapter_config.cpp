@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <regex>
 
 #include "phi3/faults.h"
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/log.h"
+#include "phi3tune/core/pattern.h"
 
 namespace phi3tune::phi3 {
 namespace {
@@ -15,8 +15,8 @@ using io::Json;
 
 bool matches_whole(const std::string& pattern, const std::string& path) {
   try {
-    return std::regex_match(path, std::regex(pattern, std::regex::ECMAScript));
-  } catch (const std::regex_error& error) {
+    return Pattern(pattern).matches_whole(path);
+  } catch (const PatternFault& error) {
     throw CheckpointError("pattern `{}` cannot be used: {}", pattern, error.what());
   }
 }

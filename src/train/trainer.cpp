@@ -26,7 +26,8 @@ std::vector<data::Row> training_rows(const data::Dataset& dataset, const config:
 }
 
 constexpr const char* kWayOut =
-    "nothing was updated; a lower learning_rate, a longer warm-up or bf16: false are the usual ways out, and a look at "
+    "this step was not applied and no adapter is saved; a lower learning_rate, a longer warm-up or bf16: false are the "
+    "usual ways out, and a look at "
     "these samples";
 
 }  // namespace
@@ -68,7 +69,7 @@ bool Trainer::train_epochs() {
   if (options_.eval.eval_on_start && !evaluate_all(result_.first_evaluation)) {
     return false;
   }
-  std::vector<EvalMetrics> latest = result_.first_evaluation;
+  result_.last_evaluation = result_.first_evaluation;
   for (int64_t epoch = 0; epoch < step_plan_.num_epochs && result_.steps < step_plan_.max_steps; ++epoch) {
     const data::EpochPlan order = data::plan_epoch(rows_, dataset_.train, epoch, options_.schedule, options_.data);
     int64_t batches_done = 0;
@@ -83,12 +84,11 @@ bool Trainer::train_epochs() {
         return false;
       }
       const bool last = result_.steps == step_plan_.max_steps;
-      if ((last || evaluation_times_.due(result_.steps)) && !evaluate_all(latest)) {
+      if ((last || evaluation_times_.due(result_.steps)) && !evaluate_all(result_.last_evaluation)) {
         return false;
       }
     }
   }
-  result_.last_evaluation = std::move(latest);
   return true;
 }
 

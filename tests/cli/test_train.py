@@ -146,6 +146,39 @@ class Train(front.FrontTest):
         self.assertEqual(self.record()["status"], "stopped")
         self.good("inspect", self.folder / "out/adapter")
 
+    def test_a_lost_terminal_stops_a_run_as_a_signal_does_and_its_evaluations_are_kept(self):
+        process = subprocess.Popen([front.PROGRAM, "--config", str(self.config(max_steps=100000))], stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True)
+        metrics = self.folder / "out/metrics.jsonl"
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not (metrics.exists() and len(metrics.read_text().splitlines()) > 3):
+            time.sleep(0.02)
+        process.send_signal(signal.SIGHUP)
+        out, errors = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, INTERRUPTED, errors)
+        self.assertIn("stopping; a second signal ends at once", errors)
+        self.assertEqual(len(self.record()["results"]["evaluations"]), 1)
+
+    def test_an_explosive_pattern_ends_soon_and_patterns_must_match_something(self):
+        errors = self.refused(front.USAGE, "--config", self.config(), "--lora_target_regex", r"(\w+\.?)+[!?]", timeout=20)
+        self.assertIn("lora_target_regex", errors[0])
+        self.refused(front.USAGE, "--config", self.config(lora_rank_pattern={"nonexist": 4}))
+
+    def test_sequences_beyond_the_models_positions_are_said(self):
+        config = json.loads((self.model / "config.json").read_text())
+        config["max_position_embeddings"] = 16
+        (self.model / "config.json").write_text(json.dumps(config))
+        done = front.run("--config", self.config())
+        self.assertIn("max_position_embeddings", done.stderr)
+
+    def test_what_cannot_fit_is_refused_before_weights_are_read(self):
+        errors = self.refused(RESOURCE, "--config", self.config(sample_packing=True, sequence_len=1048576, micro_batch_size=64))
+        self.assertIn("memory: weights and adapter need", errors[0])
+
+    def test_progress_as_json_is_json_to_the_end(self):
+        for line in self.train("--progress", "json").splitlines():
+            json.loads(line)
+
     def test_json_events_are_one_object_a_line(self):
         events = [json.loads(line) for line in self.train("--json").splitlines()]
         self.assertEqual(events[0]["event"], "start")

@@ -13,9 +13,8 @@
 namespace phi3tune::commands {
 
 struct EngineContext {
-  bool json = false;                // --json: one JSON object on standard output at the end
-  bool stdout_is_terminal = false;  // a bar and colours may be drawn
-  std::string program_version;      // of the front, for run.json
+  bool json = false;            // --json: events on standard output, an object a line; the last is the result
+  std::string program_version;  // of the front, for run.json
 };
 
 // One fact of `phi3-tune env` a pair, in the order to print: {"libtorch", "2.11.0"}, {"cpu capability", "AVX512"}.

@@ -53,7 +53,7 @@ struct TrainResult {
   double training_seconds = 0.0;              // steps alone
   double last_loss = 0.0;                     // of the last step
   std::vector<EvalMetrics> first_evaluation;  // one per set; empty where there was none
-  std::vector<EvalMetrics> last_evaluation;   // at the end of a finished run
+  std::vector<EvalMetrics> last_evaluation;   // the newest: of a finished run, that at its end
 };
 
 // Watches a run. The calls come from the loop's thread, in order; what an observer throws ends the run.

@@ -1,5 +1,6 @@
 #include "inputs.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -62,6 +63,14 @@ Inputs read_inputs(const config::RunOptions& run) {
   auto dataset = data::read_dataset(run.data, tokenizer, chat_template, config.vocab_size);
   report_side("training data", dataset.train_report);
   report_side("validation data", dataset.validation_report);
+  const int64_t longest = std::max(dataset.train_report.longest, dataset.validation_report.longest);
+  if (config.max_position_embeddings > 0 && longest > config.max_position_embeddings) {
+    log_warning(
+        "the longest example has {} tokens, and the model knows {} positions (max_position_embeddings): it will do "
+        "badly "
+        "beyond them; a smaller sequence_len cuts or refuses such examples",
+        longest, config.max_position_embeddings);
+  }
   return {std::move(folder), std::move(tokenizer), std::move(chat_template), std::move(dataset)};
 }
 

@@ -2,6 +2,7 @@
 #include <ATen/ATen.h>
 
 #include <memory>
+#include <new>
 #include <optional>
 #include <string>
 #include <utility>
@@ -100,7 +101,7 @@ class Ending {
     record_.status = "failed";
     try {
       folder_.write(record_);
-    } catch (const Error& fault) {
+    } catch (const std::exception& fault) {
       log_warning("{}", fault.what());  // the error that ends the run is on its way and says more
     }
   }
@@ -141,20 +142,26 @@ int train(const config::RunOptions& run, const EngineContext& context) {
   const auto progress = make_progress(run.output, sinks_of_process(context.json));
   train::ObserverList observers;
   observers.add(&log);
-  if (progress != nullptr) {
-    observers.add(progress.get());
-  }
+  observers.add(progress.get());
   train::Trainer trainer(learner, inputs.dataset, evaluation_sets(inputs.dataset), {run.schedule, run.data, run.eval},
                          observers);
   const auto result = trainer.run();
 
+  const bool finished = result.status == train::TrainStatus::kFinished;
+  if (result.steps == 0) {
+    require(!finished, "a run that ends has made a step");
+    record.status = "stopped";
+    folder->write(record);
+    log_info("stopped before the first step: there is nothing to save");
+    return static_cast<int>(ExitCode::kInterrupted);
+  }
   files.card = model_card(run, context, inputs, adapter_config, result);
   checkpoint::save_adapter(folder->file(kAdapterFolder), *adapters, files);
-  const bool finished = result.status == train::TrainStatus::kFinished;
   record.status = finished ? "finished" : "stopped";
   record.results = results_json(result);
   folder->write(record);
-  print_result(result, folder->file(kAdapterFolder), context.json);
+  const bool events = context.json || run.output.progress == config::OutputOptions::Progress::kJson;
+  print_result(result, folder->file(kAdapterFolder), events);
   return static_cast<int>(finished ? ExitCode::kDone : ExitCode::kInterrupted);
 }
 
@@ -163,5 +170,17 @@ int train(const config::RunOptions& run, const EngineContext& context) {
 
 extern "C" int phi3tune_engine_train(const phi3tune::config::RunOptions& run,
                                      const phi3tune::commands::EngineContext& context) {
-  return phi3tune::commands::train(run, context);
+  using namespace phi3tune;
+  try {
+    return commands::train(run, context);
+  } catch (const std::bad_alloc&) {
+    throw ResourceError("memory ran out; use a smaller micro_batch_size, sequence_len or lora_r");
+  } catch (const c10::Error& fault) {
+    const std::string what = fault.what_without_backtrace();
+    if (what.find("allocate memory") != std::string::npos) {
+      throw ResourceError("memory ran out ({}); use a smaller micro_batch_size, sequence_len or lora_r",
+                          what.substr(0, what.find('\n')));
+    }
+    throw InternalError("internal error, please report it: {}", what.substr(0, what.find('\n')));
+  }
 }

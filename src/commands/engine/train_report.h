@@ -16,7 +16,7 @@ namespace phi3tune::commands {
 io::Json results_json(const train::TrainResult& result);
 checkpoint::ModelCard model_card(const config::RunOptions& run, const EngineContext& context, const Inputs& inputs,
                                  const phi3::AdapterConfig& adapter, const train::TrainResult& result);
-// A few lines on standard output, or one JSON object with --json.
+// A few lines on standard output, or one JSON object where events go there.
 void print_result(const train::TrainResult& result, const std::string& adapter_folder, bool json);
 
 }  // namespace phi3tune::commands

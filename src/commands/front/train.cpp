@@ -1,7 +1,5 @@
 #include "commands/front/train.h"
 
-#include <unistd.h>
-
 #include "commands/front/engine.h"
 #include "commands/front/preflight.h"
 #include "phi3tune/core/log.h"
@@ -15,8 +13,7 @@ int run_train(const TrainOptions& options) {
     log_info("{}", note);
   }
   check_inputs(run);
-  const EngineContext context{
-      .json = options.json, .stdout_is_terminal = isatty(STDOUT_FILENO) == 1, .program_version = kVersion};
+  const EngineContext context{.json = options.json, .program_version = kVersion};
   return Engine::load().train(run, context);
 }
 

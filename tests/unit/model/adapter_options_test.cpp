@@ -8,6 +8,7 @@
 namespace phi3tune {
 namespace {
 
+using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
@@ -63,7 +64,18 @@ TEST(AdapterOptions, ExcludingEverythingIsRefused) {
 TEST(AdapterOptions, ABrokenRegexIsRefused) {
   config::LoraOptions options;
   options.target_regex = "(";
-  EXPECT_THAT(fault(options), HasSubstr("not a regular expression"));
+  EXPECT_THAT(fault(options), AllOf(HasSubstr("lora_target_regex"), HasSubstr("at character")));
+}
+
+TEST(AdapterOptions, APatternThatMatchesNoAdaptedModuleIsRefused) {
+  config::LoraOptions options;
+  options.rank_pattern = {{"q_proj", 4}};
+  EXPECT_THAT(fault(options), HasSubstr("lora_rank_pattern: \"q_proj\" matches no module"));
+  options.rank_pattern = {{"down_proj", 4}};
+  options.alpha_pattern = {{"layers\\.7\\..*", 4.0}};
+  EXPECT_THAT(fault(options), HasSubstr("lora_alpha_pattern"));
+  options.alpha_pattern = {{"layers\\.2\\..*", 4.0}};
+  EXPECT_EQ(fault(options), "accepted");
 }
 
 }  // namespace

@@ -102,7 +102,8 @@ inline std::vector<at::Tensor> gradients(const std::function<at::Tensor(const st
 inline bool same_bits(const at::Tensor& a, const at::Tensor& b) {
   const at::Tensor left = a.contiguous();
   const at::Tensor right = b.contiguous();
-  return left.nbytes() == right.nbytes() && std::memcmp(left.data_ptr(), right.data_ptr(), left.nbytes()) == 0;
+  return left.nbytes() == right.nbytes() &&
+         (left.nbytes() == 0 || std::memcmp(left.data_ptr(), right.data_ptr(), left.nbytes()) == 0);
 }
 
 // Sets the thread count of a scope.

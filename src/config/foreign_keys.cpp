@@ -48,6 +48,23 @@ constexpr ForeignKey kForeignKeys[]{
     {"lora", "", "is a switch in surogate; write adapter: lora"},
     {"dtype", "", "names the weights' precision in some tools and the computation's in others; write bf16"},
     {"precision", "", "names the weights' precision in some tools and the computation's in others; write bf16"},
+    // Short names that no tool's file has, and people write.
+    {"lr", "", "is short for learning_rate; write learning_rate"},
+    {"min_lr", "", "is a rate in other tools; write cosine_min_lr_ratio, a share of learning_rate"},
+    {"warmup", "", "may be steps or a share; write warmup_steps or warmup_ratio"},
+    {"batch", "",
+     "may be one pass's rows or the whole step's; write micro_batch_size (rows per pass) or global_batch_size (rows "
+     "per optimizer step)"},
+    {"bs", "", "is short for a batch size; write micro_batch_size (rows per pass) or global_batch_size"},
+    {"grad_accum", "", "is short for gradient_accumulation_steps; write that"},
+    {"steps", "", "may be trained, saved or logged; write max_steps for the length of the run"},
+    {"epoch", "", "is num_epochs here; write num_epochs"},
+    {"rank", "", "is lora_r here; write lora_r"},
+    {"alpha", "", "is lora_alpha here; write lora_alpha"},
+    {"dropout", "", "is lora_dropout here; write lora_dropout"},
+    {"seq_len", "", "is sequence_len here; write sequence_len"},
+    {"output", "", "is output_dir here; write output_dir"},
+    {"method", "", "is adapter here; write adapter: lora or adapter: qlora"},
     // Axolotl
     {"sample_packing_bin_size", kAxolotl, kNotNeeded},
     {"sample_packing_group_size", kAxolotl, kNotNeeded},

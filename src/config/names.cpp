@@ -33,7 +33,8 @@ const NameMap<DatasetOptions>& dataset_names() {
   return map;
 }
 
-// Names to suggest: canonical ones first, so that they win a draw.
+// Names to compare a slip with: canonical ones first, so that they win a draw, and none of one letter, which are near
+// to everything short.
 template <typename Options>
 std::vector<std::string_view> candidates(const std::vector<Setting<Options>>& table) {
   std::vector<std::string_view> names;
@@ -45,7 +46,7 @@ std::vector<std::string_view> candidates(const std::vector<Setting<Options>>& ta
     }
     for (const auto& setting : table) {
       for (const auto& alias : setting.aliases) {
-        if (setting.later != works) {
+        if (setting.later != works && alias.name.size() > 1) {
           names.push_back(alias.name);
         }
       }
@@ -59,13 +60,22 @@ std::string does_not_work_yet(std::string_view name, std::string_view canonical)
                            : fmt::format("{} is {}, which does not work yet; take it out", name, canonical);
 }
 
+// The name to suggest for a near one: the setting's own, unless the other name means the opposite or takes other
+// values.
 template <typename Options>
-std::string unknown(std::string_view name, const std::vector<Setting<Options>>& table, std::string_view what) {
+std::string_view suggested(std::string_view near, const NameMap<Options>& known) {
+  const auto& [setting, alias] = known.at(near);
+  return alias == nullptr || alias->translation == Translation::kSame ? std::string_view(setting->name) : near;
+}
+
+template <typename Options>
+std::string unknown(std::string_view name, const std::vector<Setting<Options>>& table, const NameMap<Options>& known,
+                    std::string_view what) {
   const auto names = candidates(table);
   const auto near = nearest_name(name, names);
-  return fmt::format(
-      "{} is not {}{}", name, what,
-      near ? fmt::format("; did you mean {}?", *near) : std::string("; `phi3-tune config schema` lists them all"));
+  return fmt::format("{} is not {}{}", name, what,
+                     near ? fmt::format("; did you mean {}?", suggested(*near, known))
+                          : std::string("; `phi3-tune config schema` lists them all"));
 }
 
 }  // namespace
@@ -91,7 +101,7 @@ std::string refusal_of(std::string_view name) {
   if (find_dataset_key(name) != nullptr) {
     return fmt::format("{} belongs inside an entry of datasets", name);
   }
-  return unknown(name, run_settings(), "a setting");
+  return unknown(name, run_settings(), run_names(), "a setting");
 }
 
 std::string refusal_of_dataset_key(std::string_view name) {
@@ -104,7 +114,7 @@ std::string refusal_of_dataset_key(std::string_view name) {
   if (const auto* foreign = find_foreign_key(name); foreign != nullptr && !foreign->tool.empty()) {
     return fmt::format("{} is {}; {}", name, foreign->tool, foreign->instead);
   }
-  return unknown(name, dataset_settings(), "a key of a data set");
+  return unknown(name, dataset_settings(), dataset_names(), "a key of a data set");
 }
 
 }  // namespace phi3tune::config

@@ -57,6 +57,13 @@ bool Range::holds(double value) const noexcept {
   return (low_open ? value > low : value >= low) && (high_open ? value < high : value <= high);
 }
 
+namespace {
+
+// The largest int64_t is no double.
+std::string bound_text(double bound) { return bound >= kMostSeed ? "9223372036854775807" : format_double(bound); }
+
+}  // namespace
+
 std::string wanted_in(std::string_view what, const Range& range) {
   std::string text(what);
   const bool from = std::isfinite(range.low);
@@ -64,7 +71,7 @@ std::string wanted_in(std::string_view what, const Range& range) {
     text += fmt::format(" {} {}", range.low_open ? ">" : ">=", format_double(range.low));
   }
   if (std::isfinite(range.high)) {
-    text += fmt::format("{} {} {}", from ? " and" : "", range.high_open ? "<" : "<=", format_double(range.high));
+    text += fmt::format("{} {} {}", from ? " and" : "", range.high_open ? "<" : "<=", bound_text(range.high));
   }
   return text;
 }

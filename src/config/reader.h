@@ -39,6 +39,11 @@ struct Range {
 inline constexpr Range at_least(double low) { return {.low = low}; }
 inline constexpr Range above(double low) { return {.low = low, .low_open = true}; }
 inline constexpr Range between(double low, double high) { return {.low = low, .high = high}; }
+// No count is larger: sums and products of two of them are far from the end of int64_t.
+inline constexpr double kMostSteps = 2147483647;
+inline constexpr double kMostRows = 1048576;  // of one pass
+inline constexpr double kMostSeed = 9223372036854775807.0;
+inline constexpr Range count_from(double low) { return between(low, kMostSteps); }
 
 // "an integer >= 1", "a number > 0 and < 1".
 std::string wanted_in(std::string_view what, const Range& range);

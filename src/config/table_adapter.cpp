@@ -5,6 +5,8 @@ namespace {
 
 using O = RunOptions;
 
+constexpr Range kAlphas{.low = 0, .high = 1e6, .low_open = true};
+
 bool is_qlora(const O& run) { return run.method == AdapterMethod::kQlora; }
 
 // An adapter to go on from brings its shape with it.
@@ -101,7 +103,7 @@ Setting<O> rank_pattern() {
                         {.kind = Kind::kMap,
                          .range = range,
                          .integers = true,
-                         .wanted = "a mapping of regular expressions to ranks >= 1"},
+                         .wanted = "a mapping of regular expressions to ranks >= 1 and <= 65536"},
                         "Ranks of single layers: regular expression for the end of the module name -> rank.");
   setting.read = [range](const io::YamlNode& node, Reader& reader, O& run) {
     run.lora.rank_pattern.clear();
@@ -114,12 +116,13 @@ Setting<O> rank_pattern() {
 }
 
 Setting<O> alpha_pattern() {
-  auto setting =
-      row<O>("lora_alpha_pattern",
-             {.kind = Kind::kMap, .range = above(0), .wanted = "a mapping of regular expressions to numbers > 0"},
-             "Alphas of single layers: regular expression for the end of the module name -> alpha.");
+  auto setting = row<O>("lora_alpha_pattern",
+                        {.kind = Kind::kMap,
+                         .range = kAlphas,
+                         .wanted = "a mapping of regular expressions to numbers > 0 and <= 1000000"},
+                        "Alphas of single layers: regular expression for the end of the module name -> alpha.");
   setting.read = [](const io::YamlNode& node, Reader& reader, O& run) {
-    run.lora.alpha_pattern = read_pattern_map(node, reader, false, above(0));
+    run.lora.alpha_pattern = read_pattern_map(node, reader, false, kAlphas);
   };
   setting.show = [](const O& run) { return pattern_json(run.lora.alpha_pattern); };
   return setting.also("alpha_pattern", "PEFT");
@@ -164,7 +167,7 @@ void add_adapter_settings(SettingList<O>& list) {
   list.add(fresh_only(integer<O>("lora_r", at(&O::lora, &LoraOptions::rank), between(1, 65536), "Rank of the update.")
                           .also("lora_rank", "LLaMA-Factory, ms-swift")
                           .also("r", "PEFT")));
-  list.add(fresh_only(number<O>("lora_alpha", at(&O::lora, &LoraOptions::alpha), above(0),
+  list.add(fresh_only(number<O>("lora_alpha", at(&O::lora, &LoraOptions::alpha), kAlphas,
                                 "The update is scaled by lora_alpha / lora_r.")));
   list.add(number<O>("lora_dropout", at(&O::lora, &LoraOptions::dropout), {.low = 0, .high = 1, .high_open = true},
                      "Share of an adapter's input that is dropped."));

@@ -72,11 +72,11 @@ void add_compute_settings(SettingList<O>& list) {
   list.add(later<O>("gpu_memory_limit", "Memory of the GPU that the run may take."));
   list.add(integer<O>("threads", at(&O::compute, &C::threads), between(0, 4096),
                       "CPU threads; 0: all cores this process may use."));
-  list.add(integer<O>("seed", at(&O::schedule, &S::seed), at_least(0),
+  list.add(integer<O>("seed", at(&O::schedule, &S::seed), between(0, kMostSeed),
                       "Names the run's random choices: same seed, same adapter.")
                .also("random_seed", "Unsloth")
                .also("train_seed", "surogate"));
-  list.add(integer<O>("data_seed", at(&O::schedule, &S::data_seed), at_least(0), "Seed of the data's order.")
+  list.add(integer<O>("data_seed", at(&O::schedule, &S::data_seed), between(0, kMostSeed), "Seed of the data's order.")
                .unset("seed")
                .when("shuffle is true", {"shuffle"}, [](const O& run) { return run.data.shuffle; }));
   list.add(fixed<O>("deterministic", {"true"}, {"false"}, "Repeat to the bit: the only way this program runs.")

@@ -20,11 +20,13 @@ Setting<O> data_sets(std::string name, std::vector<DatasetOptions> DataOptions::
 
 // Below 1 a fraction, from 1 a count.
 Setting<O> val_set_size() {
-  auto setting = row<O>(
-      "val_set_size", {.kind = Kind::kNumber, .range = at_least(0), .wanted = "a fraction < 1, or a count of records"},
-      "Records kept for validation, chosen by their content: a fraction, or a count from 1 on.");
-  setting.read = [wanted = setting.type.wanted](const io::YamlNode& node, Reader& reader, O& run) {
-    if (const auto value = reader.number(node, at_least(0))) {
+  const Range range = count_from(0);
+  auto setting =
+      row<O>("val_set_size",
+             {.kind = Kind::kNumber, .range = range, .wanted = "a fraction < 1, or a count of records <= 2147483647"},
+             "Records kept for validation, chosen by their content: a fraction, or a count from 1 on.");
+  setting.read = [range, wanted = setting.type.wanted](const io::YamlNode& node, Reader& reader, O& run) {
+    if (const auto value = reader.number(node, range)) {
       if (*value >= 1 && *value != static_cast<double>(static_cast<int64_t>(*value))) {
         reader.wrong(node, wanted);
         return;
@@ -59,7 +61,7 @@ void add_lengths(SettingList<O>& list) {
                       {Length::kSplit, {"split"}}},
                      {}, "What happens to an example longer than sequence_len.")
                .also("truncation_strategy", "ms-swift, surogate"));
-  list.add(integer<O>("max_bad_rows", at(&O::data, &DataOptions::max_bad_rows), at_least(0),
+  list.add(integer<O>("max_bad_rows", at(&O::data, &DataOptions::max_bad_rows), count_from(0),
                       "Records that may be malformed, too long or without a trained token before the run stops."));
 }
 
@@ -79,10 +81,11 @@ void add_packing(SettingList<O>& list) {
                       "Pack the validation data too.")
                .also("eval_packing", "TRL")
                .when("there is validation data", {"val_set_size", "test_datasets"}, validates));
-  list.add(
-      boolean<O>("group_by_length", at(&O::data, &DataOptions::group_by_length),
-                 "Put examples of similar length into one batch.")
-          .when("sample_packing is false", {"sample_packing"}, [](const O& run) { return !run.data.sample_packing; }));
+  list.add(boolean<O>("group_by_length", at(&O::data, &DataOptions::group_by_length),
+                      "Put examples of similar length into one batch.")
+               .when("sample_packing is false and shuffle is true, as grouping draws the order anew",
+                     {"sample_packing", "shuffle"},
+                     [](const O& run) { return !run.data.sample_packing && run.data.shuffle; }));
 }
 
 }  // namespace

@@ -73,7 +73,7 @@ std::vector<Setting<D>> make_table() {
   list.add(text<D>("message_field_training", at(&D::message_field_training),
                    "Member of a message that says whether it is trained.")
                .when("type is auto, chat_template or sharegpt", {"type"}, holds_messages));
-  list.add(integer<D>("samples", at(&D::samples), at_least(1), "Only the first records.")
+  list.add(integer<D>("samples", at(&D::samples), count_from(1), "Only the first records.")
                .also("max_samples", "LLaMA-Factory")
                .unset("all"));
   list.add(later<D>("weight", "How often the data set is drawn, over the others."));

@@ -13,11 +13,12 @@ const std::vector<std::string> kDeciders{"val_set_size", "test_datasets"};
 
 // From 1 on steps, below a fraction of all steps.
 Setting<O> eval_steps() {
-  const std::string wanted = "an integer >= 1, or a fraction > 0 and < 1";
-  auto setting = row<O>("eval_steps", {.kind = Kind::kNumber, .range = above(0), .wanted = wanted},
+  const Range range{.low = 0, .high = kMostSteps, .low_open = true};
+  const std::string wanted = wanted_in("an integer", count_from(1)) + ", or a fraction > 0 and < 1";
+  auto setting = row<O>("eval_steps", {.kind = Kind::kNumber, .range = range, .wanted = wanted},
                         "Evaluate every so many steps, or after this fraction of all steps.");
-  setting.read = [wanted](const io::YamlNode& node, Reader& reader, O& run) {
-    if (const auto value = reader.number(node, above(0))) {
+  setting.read = [wanted, range](const io::YamlNode& node, Reader& reader, O& run) {
+    if (const auto value = reader.number(node, range)) {
       if (*value >= 1 && *value != static_cast<double>(static_cast<int64_t>(*value))) {
         reader.wrong(node, wanted);
         return;
@@ -59,7 +60,7 @@ Setting<O> eval_strategy() {
 void add_evaluation(SettingList<O>& list) {
   list.section("Evaluation");
   list.add(eval_steps());
-  list.add(integer<O>("evals_per_epoch", at(&O::eval, &EvalOptions::evals_per_epoch), at_least(1),
+  list.add(integer<O>("evals_per_epoch", at(&O::eval, &EvalOptions::evals_per_epoch), count_from(1),
                       "Evaluations per epoch; instead of eval_steps.")
                .unset("at the end alone")
                .one_of("evaluation")
@@ -117,7 +118,7 @@ void add_output_settings(SettingList<O>& list) {
       later<O>("resume_from_checkpoint", "Go on from a checkpoint.").also("auto_resume_from_checkpoints", "Axolotl"));
   list.add(later<O>("save_only_model", "Save without the optimizer's state."));
   list.add(later<O>("export", "Other forms of the result."));
-  list.add(integer<O>("logging_steps", at(&O::output, &Out::logging_steps), at_least(1), "Print every so many steps.")
+  list.add(integer<O>("logging_steps", at(&O::output, &Out::logging_steps), count_from(1), "Print every so many steps.")
                .also("log_every_n_steps", "torchtune")
                .also("steps_per_report", "mlx-lm"));
   list.add(later<O>("report_to", "Where the figures go."));

@@ -9,11 +9,12 @@ using O = RunOptions;
 
 // Rows per optimizer step: sets gradient_accumulation_steps, so micro_batch_size must stand before it in the table.
 Setting<O> global_batch_size() {
+  const Range range = count_from(1);
   auto setting =
-      row<O>("global_batch_size", {.kind = Kind::kInteger, .range = at_least(1), .wanted = "an integer >= 1"},
+      row<O>("global_batch_size", {.kind = Kind::kInteger, .range = range, .wanted = wanted_in("an integer", range)},
              "Rows per optimizer step; instead of gradient_accumulation_steps.");
-  setting.read = [](const io::YamlNode& node, Reader& reader, O& run) {
-    const auto value = reader.integer(node, at_least(1));
+  setting.read = [range](const io::YamlNode& node, Reader& reader, O& run) {
+    const auto value = reader.integer(node, range);
     if (!value) {
       return;
     }
@@ -32,13 +33,14 @@ Setting<O> global_batch_size() {
 
 // -1 is how the Trainer of transformers says "not set".
 Setting<O> max_steps() {
-  auto setting = row<O>("max_steps", {.kind = Kind::kInteger, .range = at_least(1), .wanted = "an integer >= 1"},
+  const Range range = count_from(1);
+  auto setting = row<O>("max_steps", {.kind = Kind::kInteger, .range = range, .wanted = wanted_in("an integer", range)},
                         "Optimizer steps; instead of num_epochs.");
-  setting.read = [](const io::YamlNode& node, Reader& reader, O& run) {
+  setting.read = [range](const io::YamlNode& node, Reader& reader, O& run) {
     if (node.scalar == "-1") {
       reader.note(node, "-1 is read as not set");
       run.schedule.max_steps.reset();
-    } else if (const auto value = reader.integer(node, at_least(1))) {
+    } else if (const auto value = reader.integer(node, range)) {
       run.schedule.max_steps = *value;
     }
   };
@@ -48,10 +50,12 @@ Setting<O> max_steps() {
 
 // transformers 5 writes a ratio into warmup_steps.
 Setting<O> warmup_steps() {
-  auto setting = row<O>("warmup_steps", {.kind = Kind::kInteger, .range = at_least(0), .wanted = "an integer >= 0"},
-                        "Optimizer steps over which the learning rate rises; instead of warmup_ratio.");
-  setting.read = [](const io::YamlNode& node, Reader& reader, O& run) {
-    const auto value = reader.number(node, at_least(0));
+  const Range range = count_from(0);
+  auto setting =
+      row<O>("warmup_steps", {.kind = Kind::kInteger, .range = range, .wanted = wanted_in("an integer", range)},
+             "Optimizer steps over which the learning rate rises; instead of warmup_ratio.");
+  setting.read = [range](const io::YamlNode& node, Reader& reader, O& run) {
+    const auto value = reader.number(node, range);
     if (!value) {
       return;
     }
@@ -59,7 +63,7 @@ Setting<O> warmup_steps() {
       run.schedule.warmup_ratio = *value;
       run.schedule.warmup_steps.reset();
       reader.note(node, fmt::format("{} is read as warmup_ratio", found(node)));
-    } else if (const auto steps = reader.integer(node, at_least(0))) {
+    } else if (const auto steps = reader.integer(node, range)) {
       run.schedule.warmup_steps = *steps;
     }
   };
@@ -82,28 +86,30 @@ Setting<O> warmup_ratio() {
 
 void add_batch(SettingList<O>& list) {
   using S = ScheduleOptions;
-  auto micro = integer<O>("micro_batch_size", at(&O::schedule, &S::micro_batch_size), at_least(1),
+  auto micro = integer<O>("micro_batch_size", at(&O::schedule, &S::micro_batch_size), between(1, kMostRows),
                           "Rows per pass: examples, or packs of sequence_len tokens.");
-  micro.read = [read = micro.read](const io::YamlNode& node, Reader& reader, O& run) {
+  micro.read = [read = micro.read, wanted = micro.type.wanted](const io::YamlNode& node, Reader& reader, O& run) {
     if (node.scalar == "auto") {
-      reader.fault(node, "auto does not work yet; wanted an integer >= 1");
+      reader.fault(node, "auto does not work yet; wanted " + wanted);
     } else {
       read(node, reader, run);
     }
   };
   list.add(micro.also("per_device_train_batch_size", "Hugging Face, LLaMA-Factory, ms-swift"));
-  list.add(integer<O>("gradient_accumulation_steps", at(&O::schedule, &S::gradient_accumulation_steps), at_least(1),
+  list.add(integer<O>("gradient_accumulation_steps", at(&O::schedule, &S::gradient_accumulation_steps), count_from(1),
                       "Passes per optimizer step.")
                .also("grad_accumulation_steps", "mlx-lm")
                .one_of("accumulation"));
   list.add(global_batch_size());
-  auto eval_rows = integer<O>("eval_batch_size", at(&O::schedule, &S::eval_batch_size), at_least(1),
+  auto eval_rows = integer<O>("eval_batch_size", at(&O::schedule, &S::eval_batch_size), between(1, kMostRows),
                               "Rows per pass when evaluating.");
   eval_rows.show = [](const O& run) {
     return run.schedule.eval_batch_size == 0 ? io::Json(nullptr) : io::Json(run.schedule.eval_batch_size);
   };
-  list.add(
-      eval_rows.also("per_device_eval_batch_size", "Hugging Face, LLaMA-Factory, ms-swift").unset("micro_batch_size"));
+  list.add(eval_rows.also("per_device_eval_batch_size", "Hugging Face, LLaMA-Factory, ms-swift")
+               .unset("micro_batch_size")
+               .when("there is validation data", {"val_set_size", "test_datasets"},
+                     [](const O& run) { return run.data.val_set_size > 0 || !run.data.test_datasets.empty(); }));
 }
 
 void add_optimizer(SettingList<O>& list) {
@@ -153,7 +159,8 @@ void add_schedule_settings(SettingList<O>& list) {
   using S = ScheduleOptions;
   list.section("Schedule");
   add_batch(list);
-  list.add(number<O>("num_epochs", at(&O::schedule, &S::num_epochs), above(0), "Passes over the data.")
+  list.add(number<O>("num_epochs", at(&O::schedule, &S::num_epochs), {.low = 0, .high = 1e6, .low_open = true},
+                     "Passes over the data.")
                .also("num_train_epochs", "Hugging Face, LLaMA-Factory, ms-swift")
                .also("epochs", "torchtune")
                .when("max_steps is not given", {"max_steps"},

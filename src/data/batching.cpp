@@ -6,6 +6,7 @@
 #include <random>
 
 #include "phi3tune/core/error.h"
+#include "phi3tune/core/text.h"
 
 namespace phi3tune::data {
 namespace {
@@ -41,7 +42,9 @@ std::vector<int64_t> length_grouped(const std::vector<int64_t>& permutation, con
   return order;
 }
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b > 0 ? 1 : 0); }
+
+constexpr double kMostSteps = 2147483647;
 
 }  // namespace
 
@@ -101,7 +104,12 @@ StepPlan plan_steps(int64_t num_rows, const config::ScheduleOptions& options) {
     plan.max_steps = *options.max_steps;
     plan.num_epochs = ceil_div(plan.max_steps, plan.updates_per_epoch);
   } else {
-    plan.max_steps = static_cast<int64_t>(std::ceil(options.num_epochs * updates));
+    const double steps = std::ceil(options.num_epochs * updates);
+    if (!(steps <= kMostSteps)) {
+      throw ConfigError("num_epochs: {} passes of {} optimizer steps each are more than the {} steps a run may have",
+                        format_double(options.num_epochs), plan.updates_per_epoch, format_double(kMostSteps));
+    }
+    plan.max_steps = static_cast<int64_t>(steps);
     plan.num_epochs = static_cast<int64_t>(std::ceil(options.num_epochs));
   }
   return plan;

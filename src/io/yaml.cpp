@@ -14,15 +14,33 @@ namespace phi3tune::io {
 namespace {
 
 constexpr size_t kDeepest = 32;
-constexpr std::string_view kCoreTag = "tag:yaml.org,2002:";
+constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 
 // Thrown to leave the parser once going on would only repeat itself.
 struct StopReading {};
 
+// Whether the quoted text that opens at text[begin] also ends. The parser takes the end of the file for a closing
+// quote.
+bool is_closed(std::string_view text, size_t begin) {
+  const char quote = text[begin];
+  for (size_t i = begin + 1; i < text.size(); ++i) {
+    if (quote == '"' && text[i] == '\\') {
+      ++i;
+    } else if (text[i] == quote) {
+      if (quote == '"' || i + 1 == text.size() || text[i + 1] != quote) {
+        return true;
+      }
+      ++i;  // '' stands for one quote
+    }
+  }
+  return false;
+}
+
 // Builds the tree from the parser's events and keeps the faults it meets.
 class TreeBuilder : public YAML::EventHandler {
  public:
-  TreeBuilder(const std::string& file, std::vector<std::string>& faults) : file_(file), faults_(faults) {
+  TreeBuilder(std::string_view text, const std::string& file, std::vector<std::string>& faults)
+      : text_(text.substr(text.starts_with(kByteOrderMark) ? kByteOrderMark.size() : 0)), file_(file), faults_(faults) {
     root_.position.file = file;
     root_.position.line = 1;
     root_.position.column = 1;
@@ -51,10 +69,15 @@ class TreeBuilder : public YAML::EventHandler {
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                 const std::string& value) override {
     check_anchor(mark, anchor);
-    check_tag(mark, tag);
+    const bool quoted = tag == "!";
+    if (!quoted) {
+      check_tag(mark, tag);
+    } else if (anchor == 0) {
+      check_quotes(mark);
+    }
     YamlNode* node = add(mark, YamlNode::Kind::kScalar);
     node->scalar = value;
-    node->quoted = tag == "!" || tag == "tag:yaml.org,2002:str";
+    node->quoted = quoted;
     finish_key(mark);
   }
 
@@ -98,15 +121,25 @@ class TreeBuilder : public YAML::EventHandler {
   }
 
   void check_tag(const YAML::Mark& mark, const std::string& tag) {
-    if (tag.empty() || tag == "?" || tag == "!") {
-      return;
+    if (!tag.empty() && tag != "?") {
+      fault(mark, fmt::format("a tag ({}); a value is read as its setting wants it, take the tag out", written(tag)));
     }
-    for (const char* core : {"str", "int", "float", "bool", "null", "seq", "map"}) {
-      if (tag == std::string(kCoreTag) + core) {
-        return;
-      }
+  }
+
+  // The parser shows a quoted scalar as one with the tag `!`, which can be written too.
+  void check_quotes(const YAML::Mark& mark) {
+    const auto begin = static_cast<size_t>(mark.pos);
+    if (begin >= text_.size() || (text_[begin] != '"' && text_[begin] != '\'')) {
+      check_tag(mark, "!");
+    } else if (!is_closed(text_, begin)) {
+      fault(mark, fmt::format("the quote {} is never closed", text_[begin]));
     }
-    fault(mark, fmt::format("tag {} is not one a settings file may use", tag));
+  }
+
+  // !!int is short for !<tag:yaml.org,2002:int>.
+  static std::string written(const std::string& tag) {
+    constexpr std::string_view kCore = "tag:yaml.org,2002:";
+    return tag.starts_with(kCore) ? "!!" + tag.substr(kCore.size()) : tag;
   }
 
   // The node for an event that has just come: the root, an item, a key, or the value of the last key.
@@ -163,6 +196,7 @@ class TreeBuilder : public YAML::EventHandler {
 
   void leave() { levels_.pop_back(); }
 
+  std::string_view text_;  // behind the byte order mark, as the parser counts
   const std::string& file_;
   std::vector<std::string>& faults_;
   YamlNode root_;
@@ -225,7 +259,7 @@ const YamlNode* YamlNode::find(std::string_view key) const noexcept {
 
 YamlNode parse_yaml(std::string_view text, const std::string& file) {
   std::vector<std::string> faults;
-  TreeBuilder builder(file, faults);
+  TreeBuilder builder(text, file, faults);
   if (check_bytes(text, file, faults)) {
     std::istringstream stream{std::string(text)};
     try {

@@ -40,7 +40,8 @@ struct MicroBatch {
 
 MicroBatch make_micro_batch(std::span<const Example> examples, std::span<const Row> rows);
 
-// The Trainer's arithmetic (transformers): groups never span epochs.
+// The Trainer's arithmetic (transformers): groups never span epochs. Throws ConfigError when num_epochs asks for more
+// than 2^31 - 1 steps.
 struct StepPlan {
   int64_t batches_per_epoch = 0;
   int64_t updates_per_epoch = 0;

@@ -219,6 +219,24 @@ TEST_F(LoadSettings, WhatAHigherSourceMakesUselessIsSaidAndLeftOut) {
   EXPECT_FALSE(packed.data.group_by_length);
 }
 
+TEST_F(LoadSettings, GroupingDrawsFromTheDatasSeed) {
+  const auto run = load("group_by_length: true\ndata_seed: 9223372036854775807\n");
+  EXPECT_TRUE(run.data.group_by_length);
+  EXPECT_EQ(run.schedule.data_seed, 9223372036854775807);
+  const auto unshuffled = load("group_by_length: true\n", {{"shuffle", "false"}});
+  EXPECT_FALSE(unshuffled.data.group_by_length);
+  EXPECT_THAT(unshuffled.notes, Contains(HasSubstr("group_by_length is not used: it is for runs where")));
+}
+
+TEST_F(LoadSettings, TheLargestNumbersAreRead) {
+  const auto run = load(
+      "micro_batch_size: 1048576\ngradient_accumulation_steps: 2147483647\nmax_steps: 2147483647\nlora_alpha: 1e6\n"
+      "learning_rate: 1e30\nval_set_size: 2147483647\neval_batch_size: 1048576\n");
+  EXPECT_EQ(run.schedule.gradient_accumulation_steps, 2147483647);
+  EXPECT_EQ(run.schedule.max_steps, 2147483647);
+  EXPECT_EQ(run.schedule.eval_batch_size, 1048576);
+}
+
 TEST_F(LoadSettings, AnOldAdapterBringsItsShape) {
   const auto run = load("lora_r: 4\nlora_dropout: 0.1\n", {{"lora_model_dir", "old"}});
   EXPECT_EQ(run.lora.rank, 16);

@@ -3,10 +3,12 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
+#include <limits>
 #include <random>
 #include <set>
 
 #include "chat_support.h"
+#include "phi3tune/core/error.h"
 
 namespace phi3tune::data {
 namespace {
@@ -131,6 +133,26 @@ TEST(PlanSteps, IsTheTrainersArithmetic) {
     EXPECT_EQ(plan.max_steps, row.at("total_steps").get<int64_t>()) << row;
     EXPECT_EQ(plan.num_epochs, row.at("epochs_looped").get<int64_t>()) << row;
   }
+}
+
+TEST(PlanSteps, MoreStepsThanARunMayHaveAreRefused) {
+  ScheduleOptions options;
+  options.num_epochs = 1e6;
+  options.gradient_accumulation_steps = 1;
+  options.micro_batch_size = 1;
+  EXPECT_EQ(plan_steps(2147, options).max_steps, 2'147'000'000);
+  EXPECT_THAT(test::message_of<ConfigError>([&] { plan_steps(int64_t{1} << 40, options); }),
+              testing::HasSubstr("num_epochs: 1000000 passes of "));
+  options.num_epochs = std::numeric_limits<double>::infinity();
+  EXPECT_THROW(plan_steps(1, options), ConfigError);
+}
+
+TEST(PlanSteps, TheLargestNumbersDoNotOverflow) {
+  ScheduleOptions options;
+  options.max_steps = std::numeric_limits<int64_t>::max();
+  EXPECT_EQ(plan_steps(1, options).num_epochs, std::numeric_limits<int64_t>::max());
+  options.micro_batch_size = std::numeric_limits<int64_t>::max();
+  EXPECT_EQ(plan_steps(5, options).batches_per_epoch, 1);
 }
 
 std::vector<int64_t> flat(const EpochPlan& plan) {

@@ -33,8 +33,8 @@ struct YamlNode {
 };
 
 // Parses one document. Every fault is collected as "file:line:column: what" and thrown together in one ConfigError:
-// syntax errors, a quote that is never closed, duplicate keys (both places named), anchors, aliases and tags (refused), a
-// second document, non-scalar keys, depth over 32.
+// syntax errors, a quote that is never closed, duplicate keys (both places named), anchors, aliases and tags (refused),
+// a second document, non-scalar keys, depth over 32.
 YamlNode parse_yaml(std::string_view text, const std::string& file);
 YamlNode read_yaml_file(const std::string& path);
 

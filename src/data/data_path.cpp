@@ -19,7 +19,7 @@ bool is_regular(const std::string& path) {
   return ::stat(path.c_str(), &status) == 0 && S_ISREG(status.st_mode);
 }
 
-std::vector<std::string> files_of_folder(const std::string& folder) {
+std::vector<std::string> files_of_folder(const std::string& folder, std::vector<std::string>* left_out) {
   std::error_code error;
   std::vector<std::string> files;
   std::filesystem::directory_iterator entry(folder, error);
@@ -27,6 +27,9 @@ std::vector<std::string> files_of_folder(const std::string& folder) {
     const std::string path = entry->path().string();
     if ((path.ends_with(".jsonl") || path.ends_with(".json")) && is_regular(path)) {
       files.push_back(path);
+    } else if (const std::string name = entry->path().filename().string(); left_out != nullptr && name[0] != '.') {
+      std::error_code unknown;
+      left_out->push_back(std::filesystem::is_directory(path, unknown) ? name + "/" : name);
     }
   }
   if (error) {
@@ -59,14 +62,17 @@ std::vector<std::string> files_of_pattern(const std::string& pattern) {
 
 }  // namespace
 
-std::vector<std::string> expand_data_path(const std::string& path) {
+std::vector<std::string> expand_data_path(const std::string& path, std::vector<std::string>* left_out) {
   struct stat status {};
   std::vector<std::string> files;
   if (::stat(path.c_str(), &status) == 0) {
     if (!S_ISDIR(status.st_mode)) {
       return {path};  // what is no regular file is refused when it is opened
     }
-    files = files_of_folder(path);
+    files = files_of_folder(path, left_out);
+    if (left_out != nullptr) {
+      std::sort(left_out->begin(), left_out->end());
+    }
   } else if (path.find_first_of("*?[") != std::string::npos) {
     files = files_of_pattern(path);
   } else {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "data/excess.h"
 #include "phi3tune/core/error.h"
@@ -21,6 +22,7 @@ using config::RecordFormat;
 
 constexpr size_t kMaxFaults = 50;
 constexpr size_t kMaxIgnoredKeys = 100;
+constexpr size_t kNamesShown = 5;
 
 uint64_t piece_id(uint64_t record, size_t piece) {
   if (piece == 0) {
@@ -75,7 +77,10 @@ class Reader {
     RecordFormat format = dataset.format;
     std::string detected_at;
     int64_t seen = 0;
-    for (const std::string& path : expand_data_path(dataset.path)) {
+    std::vector<std::string> left_out;
+    const auto files = expand_data_path(dataset.path, &left_out);
+    note_left_out(dataset.path, left_out);
+    for (const std::string& path : files) {
       source_ = {static_cast<uint32_t>(dataset_.files.size()), 0};
       dataset_.files.push_back(path);
       RecordReader reader(path);
@@ -105,9 +110,25 @@ class Reader {
       report_.blank_lines += static_cast<int64_t>(reader.blank_lines());
       if (!any && !(dataset.samples && seen >= *dataset.samples)) {
         ++report_.malformed;
-        fault(path, "the file holds no record");
+        std::error_code code;
+        fault(path, std::filesystem::file_size(path, code) == 0 && !code
+                        ? "the file is empty; wanted records, one a line"
+                        : "the file holds no record");
       }
     }
+  }
+
+  // A folder may hold data under a name that is not looked at.
+  void note_left_out(const std::string& folder, std::vector<std::string> names) {
+    if (names.empty()) {
+      return;
+    }
+    const size_t count = names.size();
+    names.resize(std::min(count, kNamesShown));
+    report_.notes.push_back(fmt::format("{}: {} not read, only *.jsonl and *.json of the folder itself are: {}{}",
+                                        folder, count == 1 ? "1 entry is" : fmt::format("{} entries are", count),
+                                        fmt::join(names, ", "),
+                                        count > kNamesShown ? fmt::format(" and {} more", count - kNamesShown) : ""));
   }
 
   // False: the records can be read in two ways, and the dataset is left there.
@@ -228,6 +249,10 @@ class Reader {
     const auto shown = static_cast<int64_t>(report_.faults.size());
     if (report_.fault_count > shown) {
       message += fmt::format("... and {} more\n", report_.fault_count - shown);
+    }
+    if (report_.records == 0) {
+      message.pop_back();
+      throw DataError("{}", message);
     }
     throw DataError("{}{} fault{} in {} records{}", message, report_.fault_count, report_.fault_count == 1 ? "" : "s",
                     report_.records,

@@ -58,6 +58,7 @@ struct DatasetReport {
   int64_t ends_without_answer = 0;              // chats whose last message is not one of roles_to_train
   int64_t special_tokens_in_text = 0;           // records whose own text spells one of the tokenizer's special tokens
   std::map<std::string, int64_t> ignored_keys;  // keys that were there and not looked at -> records
+  std::vector<std::string> notes;               // what else is worth a line, in words: "data: 2 entries ..."
 };
 
 struct Dataset {

@@ -70,7 +70,8 @@ class RecordReader {
 };
 
 // The files a dataset's `path` means, in byte order: a file, a glob, or a folder (its *.jsonl and *.json, not those of
-// folders inside). Throws DataError when there is none.
-std::vector<std::string> expand_data_path(const std::string& path);
+// folders inside). Throws DataError when there is none. left_out gets the names of what else stands in that folder, in
+// byte order, those that begin with a dot excepted; a folder's name ends with a slash.
+std::vector<std::string> expand_data_path(const std::string& path, std::vector<std::string>* left_out = nullptr);
 
 }  // namespace phi3tune::data

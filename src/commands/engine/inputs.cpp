@@ -40,6 +40,9 @@ void report_side(const char* side, const data::DatasetReport& report) {
   for (const auto& [key, count] : report.ignored_keys) {
     log_info("{}: key \"{}\" of {} records is not used", side, key, count);
   }
+  for (const auto& note : report.notes) {
+    log_info("{}: {}", side, note);
+  }
   for (const auto& fault : report.faults) {
     log_warning("{}", fault);
   }

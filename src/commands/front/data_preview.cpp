@@ -38,6 +38,11 @@ int run_data_preview(const DataPreviewOptions& options) {
   }
   const auto dataset = data::read_dataset(options.run.data, tokenizer, chat_template,
                                           phi3::read_model_config(model.base_model).vocab_size);
+  for (const auto* report : {&dataset.train_report, &dataset.validation_report}) {
+    for (const auto& note : report->notes) {
+      log_info("{}", note);
+    }
+  }
   std::vector<const data::Example*> chosen;
   if (options.row.empty()) {
     const auto count = std::clamp<int64_t>(options.n, 0, static_cast<int64_t>(dataset.train.size()));

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include <cstdlib>
 #include <numeric>
 #include <set>
 
@@ -308,6 +309,30 @@ TEST_F(ReadDataset, TestDatasetsAreReadAndLeaksCounted) {
   EXPECT_THAT(test::message_of<ConfigError>([&] { read(rows); }), HasSubstr("val_set_size and test_datasets"));
 }
 
+TEST_F(ReadDataset, FilesOfAFolderThatAreLeftOutAreNoted) {
+  DataOptions rows;
+  rows.datasets.resize(1);
+  rows.datasets[0].path = folder_.path();
+  folder_.write("a.jsonl", text_lines(2));
+  EXPECT_TRUE(read(rows).train_report.notes.empty());
+  folder_.write("b.csv", "x");
+  EXPECT_THAT(
+      read(rows).train_report.notes,
+      ElementsAre(folder_.path() + ": 1 entry is not read, only *.jsonl and *.json of the folder itself are: b.csv"));
+  for (const auto* name : {"c.csv", "d.csv", "e.csv", "f.csv", "g.csv", "h.csv"}) {
+    folder_.write(name, "x");
+  }
+  EXPECT_THAT(read(rows).train_report.notes,
+              ElementsAre(testing::AllOf(HasSubstr(": 7 entries are not read"),
+                                         HasSubstr(": b.csv, c.csv, d.csv, e.csv, f.csv and 2 more"))));
+}
+
+TEST_F(ReadDataset, AnEmptyFileIsNamedAndNothingElseIsSaid) {
+  const auto rows = options("");
+  EXPECT_EQ(test::message_of<DataError>([&] { read(rows); }),
+            rows.datasets[0].path + ": the file is empty; wanted records, one a line");
+}
+
 TEST_F(ReadDataset, RolesToTrainAreRoles) {
   auto row = options(chat_line("a", "b"));
   row.datasets[0].roles_to_train = {"assistant", "gpt"};
@@ -333,9 +358,12 @@ TEST_F(ReadDataset, TheFingerprintFollowsIdsLabelsAndWeights) {
 }
 
 TEST_F(ReadDataset, ReadsTheDemoSetsAsTheyAre) {
-  const std::string folder = std::string(PHI3TUNE_SOURCE_DIR) + "/../shared/datasets/";
-  if (!std::ifstream(folder + "alpaca_en_demo.json")) {
-    GTEST_SKIP() << folder << "alpaca_en_demo.json is not there";
+  const char* named = std::getenv("PHI3TUNE_DEMO_DATASETS");
+  const std::string folder =
+      (named != nullptr ? named : std::string(PHI3TUNE_SOURCE_DIR) + "/../shared/datasets") + "/";
+  if (!std::ifstream(folder + "alpaca_en_demo.json") || !std::ifstream(folder + "c4_demo.jsonl")) {
+    GTEST_SKIP() << "LLaMA-Factory's demo sets are not there; set PHI3TUNE_DEMO_DATASETS to a folder that has "
+                    "alpaca_en_demo.json and c4_demo.jsonl";
   }
   DataOptions rows;
   rows.datasets.resize(2);

@@ -44,7 +44,7 @@ const std::vector<BadFile>& bad_files() {
       {"inner byte order mark", kGood + "\xEF\xBB\xBF" + kGood, ":2:1", "a byte order mark (U+FEFF) inside the file"},
       {"byte order mark in a text", "{\"text\": \"a\xEF\xBB\xBF\"}\n", ":1:12", "write \\ufeff where a text means it"},
       // JSON
-      {"empty", "", "", "the file holds no record"},
+      {"empty", "", "", "the file is empty; wanted records, one a line"},
       {"blank", "\n\n  \n", "", "the file holds no record"},
       {"empty array", "[ ]\n", "", "the file holds no record"},
       {"cut off", kGood + "{\"messages\": [{\"role\": \"us", ":2:27", ""},

@@ -116,6 +116,19 @@ TEST(ExpandDataPath, FilesFoldersAndPatternsInByteOrder) {
       << "a file of that very name comes before the pattern";
 }
 
+TEST(ExpandDataPath, WhatElseStandsInAFolderIsNamed) {
+  const test::TempFolder folder;
+  for (const auto* name : {"a.jsonl", "notes.txt", ".hidden", "sub/c.jsonl", "b.jsonl.gz", "A.JSONL"}) {
+    folder.write(name, "{}");
+  }
+  std::vector<std::string> left_out;
+  EXPECT_THAT(expand_data_path(folder.path(), &left_out), ElementsAre(folder / "a.jsonl"));
+  EXPECT_THAT(left_out, ElementsAre("A.JSONL", "b.jsonl.gz", "notes.txt", "sub/"));
+  left_out.clear();
+  (void)expand_data_path(folder / "*.jsonl", &left_out);
+  EXPECT_TRUE(left_out.empty()) << "a pattern names what it wants";
+}
+
 TEST(ExpandDataPath, NothingFoundIsSaid) {
   const test::TempFolder folder;
   folder.write("sub/notes.txt", "");

@@ -145,7 +145,14 @@ void CommandLine::add_model_commands() {
       ->capture_default_str()
       ->check(CLI::IsMember(std::vector<std::string>(phi3::shape_names().begin(), phi3::shape_names().end())))
       ->type_name("SHAPE");
-  init->add_option("--seed", init_.model.seed, "Same seed, same bytes on every machine")->capture_default_str();
+  init->add_option("--seed", init_.model.seed, "Same seed, same bytes on every machine")
+      ->capture_default_str()
+      ->check(CLI::Validator(
+          // CLI11 would read -1 as 2^64 - 1.
+          [](const std::string& text) {
+            return text.starts_with("-") ? "found " + text + "; wanted an integer >= 0" : std::string();
+          },
+          ""));
   init->add_option("--dtype", init_.model.dtype, "bfloat16, float16 or float32")
       ->capture_default_str()
       ->check(CLI::IsMember({"bfloat16", "float16", "float32"}))

@@ -79,6 +79,19 @@ class Config(front.FrontTest):
         line = self.refused(6, "config", "check", "-c", path, "--lora_model_dir", "nowhere")[0]
         self.assertIn("lora_model_dir: nowhere is no folder", line)
 
+    def test_check_says_its_faults_in_json_too(self):
+        path = self.write("run.yaml", REQUIRED + "lora_rnak: 4\n")
+        for words, code, faults in (([], front.USAGE, [f"{path}:4:1: lora_rnak is not", "command line: seed: "]),
+                                    (["--allow-unknown", "lora_rnak", "--seed", "1"], front.INPUT, ["base_model: "])):
+            done = front.run("--json", "config", "check", "-c", path, "--seed", "x", *words)
+            self.assertEqual(done.returncode, code)
+            said = json.loads(done.stdout)
+            self.assertIs(said["good"], False)
+            self.assertEqual(len(said["faults"]), len(faults), said)
+            for fault, begin in zip(said["faults"], faults):
+                self.assertTrue(fault.startswith(begin), fault)
+                self.assertIn("error: " + fault, done.stderr.splitlines())
+
     def test_notes_go_to_standard_error(self):
         path = self.write("run.yaml", REQUIRED + "lora_rank: 8\n")
         done = front.run("config", "show", "-c", path)

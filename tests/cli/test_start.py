@@ -82,7 +82,8 @@ class Start(front.FrontTest):
         self.assertIn("no command", self.refused(front.USAGE)[0])
 
     def test_wrong_options_are_usage_errors(self):
-        for words in (["inspect"], ["init-model"], ["init-model", "x", "--shape", "huge"], ["completion", "tcsh"],
+        for words in (["inspect"], ["init-model"], ["init-model", "x", "--shape", "huge"], ["init-model", self.folder / "x", "--seed", "-1"],
+                      ["init-model", self.folder / "x", "--seed=-7"], ["completion", "tcsh"],
                       ["env", "--nonsense"], ["data", "preview", "-n", "many"], ["config"], ["data"],
                       ["train", "--set", "lora_r"], ["train", "--lora_r"]):
             with self.subTest(words=words):

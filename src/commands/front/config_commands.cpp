@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <string_view>
 
 #include "commands/front/preflight.h"
 #include "phi3tune/core/error.h"
@@ -17,15 +19,23 @@ int print(const std::string& text) {
   return static_cast<int>(ExitCode::kDone);
 }
 
+std::string faults_json(std::string_view report) {
+  io::Json json{{"good", false}, {"faults", io::Json::array()}};
+  while (!report.empty()) {
+    const auto end = std::min(report.find('\n'), report.size());
+    json["faults"].push_back(report.substr(0, end));
+    report.remove_prefix(std::min(end + 1, report.size()));
+  }
+  return json.dump(-1, ' ', false, io::Json::error_handler_t::replace) + "\n";
+}
+
 void print_notes(const config::RunOptions& run) {
   for (const auto& note : run.notes) {
     log_info("{}", note);
   }
 }
 
-}  // namespace
-
-int run_config_check(const ConfigOptions& options) {
+int check(const ConfigOptions& options) {
   const auto run = config::load_settings(options.sources);
   print_notes(run);
   check_inputs(run);
@@ -33,6 +43,19 @@ int run_config_check(const ConfigOptions& options) {
     return print(io::Json{{"good", true}, {"notes", run.notes}}.dump() + "\n");
   }
   return print(fmt::format("good: {} settings; base model, tokenizer and data files are there\n", run.resolved.size()));
+}
+
+}  // namespace
+
+int run_config_check(const ConfigOptions& options) {
+  try {
+    return check(options);
+  } catch (const Error& error) {
+    if (options.json) {
+      print(faults_json(error.what()));
+    }
+    throw;
+  }
 }
 
 int run_config_show(const ConfigOptions& options) {

@@ -12,7 +12,8 @@ struct ConfigOptions {
   bool json = false;
 };
 
-// Reads settings and looks at the inputs they name; "good" or every fault.
+// Reads settings and looks at the inputs they name; "good", or every fault: thrown, and with json on standard output
+// too.
 int run_config_check(const ConfigOptions& options);
 // The settings as resolved, and where each comes from.
 int run_config_show(const ConfigOptions& options);

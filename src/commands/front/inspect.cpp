@@ -140,9 +140,22 @@ Json describe_safetensors(const std::string& path) {
   return json;
 }
 
+// A run's folder holds its adapter, its metrics and its record, and is neither a model nor an adapter itself.
+void refuse_run_folder(const std::string& path) {
+  if (exists(path + "/config.json") || exists(path + "/adapter_config.json") || !exists(path + "/run.json")) {
+    return;
+  }
+  if (exists(path + "/adapter")) {
+    throw CheckpointError("{}: the folder of a run; its adapter is {}/adapter: phi3-tune inspect {}/adapter", path,
+                          path, path);
+  }
+  throw CheckpointError("{}: the folder of a run that saved no adapter; how it ended is in {}/run.json", path, path);
+}
+
 Json describe(const std::string& path) {
   std::error_code code;
   if (fs::is_directory(path, code)) {
+    refuse_run_folder(path);
     const bool adapter = exists(path + "/adapter_config.json") && !exists(path + "/config.json");
     return adapter ? describe_adapter(path) : describe_model(path);
   }

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <regex>
 
+#include "phi3tune/core/pattern.h"
 #include "phi3tune/core/text.h"
 
 namespace phi3tune::config {
@@ -225,9 +225,9 @@ std::optional<std::string> Reader::regex(const io::YamlNode& node) {
     return std::nullopt;
   }
   try {
-    const std::regex compiled(*pattern, std::regex::ECMAScript);
-  } catch (const std::regex_error& error) {
-    fault(node, fmt::format("{} is no regular expression (ECMAScript grammar): {}", found(node), error.what()));
+    const Pattern compiled(*pattern);
+  } catch (const PatternFault& error) {
+    fault(node, fmt::format("{} is no regular expression: {}", found(node), error.what()));
     return std::nullopt;
   }
   return pattern;

@@ -4,8 +4,6 @@
 #include <array>
 #include <cstdint>
 
-#include "phi3tune/ops/ops.h"
-
 namespace phi3tune::ops {
 
 using Philox4 = std::array<uint32_t, 4>;
@@ -27,8 +25,9 @@ constexpr uint32_t high_word(uint64_t value) noexcept { return static_cast<uint3
 
 // The stream of one document: (step, layer, module) encrypted under the seed, then the sample id under the result.
 // Element (position, column) takes word column % 4 of Philox with the counter (column / 4, position, [2], [3]) and the
-// key ([0], [1]).
-constexpr Philox4 dropout_stream(const DropoutKey& key, uint64_t sample_id) noexcept {
+// key ([0], [1]). Key: a DropoutKey, or whatever has its seed, step, layer and module.
+template <typename Key>
+constexpr Philox4 dropout_stream(const Key& key, uint64_t sample_id) noexcept {
   const Philox4 step = philox4x32_10({low_word(key.step), high_word(key.step), key.layer, key.module},
                                      {low_word(key.seed), high_word(key.seed)});
   return philox4x32_10({low_word(sample_id), high_word(sample_id), step[2], step[3]}, {step[0], step[1]});

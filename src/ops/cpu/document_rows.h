@@ -5,6 +5,7 @@
 
 #include "ops/cpu/kernels.h"
 #include "ops/philox.h"
+#include "phi3tune/ops/ops.h"
 
 namespace phi3tune::ops::cpu {
 

@@ -1,4 +1,4 @@
-#include "phi3tune/model/adapter_options.h"
+#include "phi3tune/phi3/adapter_options.h"
 
 #include <algorithm>
 #include <array>
@@ -9,11 +9,10 @@
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/pattern.h"
 
-namespace phi3tune::model {
+namespace phi3tune::phi3 {
 namespace {
 
-constexpr std::array kKinds{phi3::LinearKind::kQkv, phi3::LinearKind::kO, phi3::LinearKind::kGateUp,
-                            phi3::LinearKind::kDown};
+constexpr std::array kKinds{LinearKind::kQkv, LinearKind::kO, LinearKind::kGateUp, LinearKind::kDown};
 
 // PEFT's rule for a list entry: the path itself, or its ending after a dot.
 bool names(const std::string& entry, const std::string& path) { return path == entry || path.ends_with("." + entry); }
@@ -23,7 +22,7 @@ constexpr const char* kWanted =
 
 [[noreturn]] void refuse_pattern(const char* setting, const std::string& pattern, const PatternFault& fault) {
   throw ConfigError("{}: \"{}\": {}; wanted a regular expression for module names such as {}", setting, pattern,
-                    fault.what(), phi3::linear_path(0, phi3::LinearKind::kQkv));
+                    fault.what(), linear_path(0, LinearKind::kQkv));
 }
 
 // Every key of rank_pattern and alpha_pattern has something to say.
@@ -45,8 +44,8 @@ void check_patterns(const char* setting, const std::vector<std::pair<std::string
 
 }  // namespace
 
-phi3::AdapterConfig adapter_config_for(const config::LoraOptions& options, const phi3::ModelConfig& model,
-                                       const std::string& base_name) {
+AdapterConfig adapter_config_for(const config::LoraOptions& options, const ModelConfig& model,
+                                 const std::string& base_name) {
   std::vector<bool> used(options.target_modules.size(), false);
   std::optional<Pattern> regex;
   try {
@@ -77,10 +76,10 @@ phi3::AdapterConfig adapter_config_for(const config::LoraOptions& options, const
   };
 
   std::vector<std::string> paths;
-  std::array<int64_t, phi3::kLinearKinds> layers_with{};
+  std::array<int64_t, kLinearKinds> layers_with{};
   for (int64_t layer = 0; layer < model.num_layers; ++layer) {
     for (const auto kind : kKinds) {
-      auto path = phi3::linear_path(layer, kind);
+      auto path = linear_path(layer, kind);
       if (chosen(path)) {
         ++layers_with[static_cast<size_t>(kind)];
         paths.push_back(std::move(path));
@@ -100,7 +99,7 @@ phi3::AdapterConfig adapter_config_for(const config::LoraOptions& options, const
   check_patterns("lora_rank_pattern", options.rank_pattern, paths);
   check_patterns("lora_alpha_pattern", options.alpha_pattern, paths);
 
-  phi3::AdapterConfig adapter;
+  AdapterConfig adapter;
   adapter.rank = options.rank;
   adapter.alpha = options.alpha;
   adapter.dropout = options.dropout;
@@ -116,10 +115,10 @@ phi3::AdapterConfig adapter_config_for(const config::LoraOptions& options, const
   }
   for (const auto kind : kKinds) {
     if (layers_with[static_cast<size_t>(kind)] > 0) {
-      adapter.target_modules.emplace_back(phi3::linear_name(kind));
+      adapter.target_modules.emplace_back(linear_name(kind));
     }
   }
   return adapter;
 }
 
-}  // namespace phi3tune::model
+}  // namespace phi3tune::phi3

@@ -95,6 +95,27 @@ static __device__ __forceinline__ void store(T* to, const float (&values)[kWidth
   }
 }
 
+// The same for global memory alone, and surely by one access. (Outside loops nvcc takes plain ones apart and, up to
+// sm_90, leaves them so: look for STG.64 and less in the report.) Not to read what the same thread has written.
+template <int kWidth, class T>
+static __device__ __forceinline__ void load_global(float (&values)[kWidth], const T* from) {
+  if constexpr (kWidth == 1) {
+    load(values, from);
+  } else {
+    static_assert(kWidth == kVectorWidth<T>);
+    unpack(values, __ldca(reinterpret_cast<const uint4*>(from)));
+  }
+}
+template <int kWidth, class T>
+static __device__ __forceinline__ void store_global(T* to, const float (&values)[kWidth]) {
+  if constexpr (kWidth == 1) {
+    store(to, values);
+  } else {
+    static_assert(kWidth == kVectorWidth<T>);
+    __stcg(reinterpret_cast<uint4*>(to), pack(values));
+  }
+}
+
 // ---- a block ----
 
 // Run-time shared memory; its size is given to launch().

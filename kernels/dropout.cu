@@ -8,8 +8,6 @@
 namespace phi3tune::kernels {
 namespace {
 
-constexpr int kSteps = 2;
-
 struct Philox4 {
   uint32_t x, y, z, w;
 };
@@ -80,31 +78,23 @@ template <bool kAdd, int kWidth, typename T>
 __global__ void __launch_bounds__(kTileThreads)
     dropout_kernel(RowTiles tiles, int64_t rows, int64_t cols, T* out, int64_t ld_out, const T* x, int64_t ld_x,
                    DropoutView key, Philox4 step_words) {
-  const TilePlace tile = my_tile<kWidth, kSteps>(tiles);
-  if (tile.row >= rows) return;
-  const RowStream stream = stream_of(key, step_words, tile.row);
-  x += tile.row * ld_x;
-  out += tile.row * ld_out;
+  const TilePlace tile = my_tile<kWidth>(tiles);
+  if (tile.row >= rows || tile.column >= cols) return;
+  out += tile.row * ld_out + tile.column;
+  float values[kWidth], sums[kWidth];
+  load_global(values, x + tile.row * ld_x + tile.column);
+  if constexpr (kAdd) load_global(sums, out);
+  bool keep[kWidth];
+  keep_bits(keep, stream_of(key, step_words, tile.row), tile.column, key.threshold);
 #pragma unroll
-  for (int step = 0; step < kSteps; ++step) {
-    const int64_t column = tile.column + step * 32 * kWidth;
-    if (column >= cols) return;
-    float values[kWidth];
-    bool keep[kWidth];
-    load(values, x + column);
-    keep_bits(keep, stream, column, key.threshold);
+  for (int i = 0; i < kWidth; ++i) {
     if constexpr (kAdd) {
-      float sums[kWidth];
-      load(sums, out + column);
-#pragma unroll
-      for (int i = 0; i < kWidth; ++i) sums[i] = keep[i] ? __fmaf_rn(values[i], key.keep_scale, sums[i]) : sums[i];
-      store(out + column, sums);
+      values[i] = keep[i] ? __fmaf_rn(values[i], key.keep_scale, sums[i]) : sums[i];
     } else {
-#pragma unroll
-      for (int i = 0; i < kWidth; ++i) values[i] = keep[i] ? values[i] * key.keep_scale : 0.0f;
-      store(out + column, values);
+      values[i] = keep[i] ? values[i] * key.keep_scale : 0.0f;
     }
   }
+  store_global(out, values);
 }
 
 template <bool kAdd, typename T>
@@ -115,10 +105,9 @@ cudaError_t launch_dropout(T* out, int64_t ld_out, const T* x, int64_t ld_x, con
                                      low_word(key.seed), high_word(key.seed));
   constexpr int kWidth = kVectorWidth<T>;
   if (cols % kWidth == 0 && allows_vectors(out, ld_out) && allows_vectors(x, ld_x)) {
-    return launch_tiles<kWidth, kSteps>(dropout_kernel<kAdd, kWidth, T>, rows, cols, stream, out, ld_out, x, ld_x, key,
-                                        step);
+    return launch_tiles<kWidth>(dropout_kernel<kAdd, kWidth, T>, rows, cols, stream, out, ld_out, x, ld_x, key, step);
   }
-  return launch_tiles<1, kSteps>(dropout_kernel<kAdd, 1, T>, rows, cols, stream, out, ld_out, x, ld_x, key, step);
+  return launch_tiles<1>(dropout_kernel<kAdd, 1, T>, rows, cols, stream, out, ld_out, x, ld_x, key, step);
 }
 
 }  // namespace

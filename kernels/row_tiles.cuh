@@ -29,7 +29,7 @@ struct TilePlace {
 };
 
 // Past the last row for warps that have no tile.
-template <int kWidth, int kSteps>
+template <int kWidth, int kSteps = 1>
 static __device__ __forceinline__ TilePlace my_tile(RowTiles tiles) {
   const unsigned tile = blockIdx.x * (kTileThreads / 32) + threadIdx.x / 32;
   const unsigned row = tile / tiles.per_row;
@@ -38,7 +38,7 @@ static __device__ __forceinline__ TilePlace my_tile(RowTiles tiles) {
 }
 
 // Cuts for kWidth and kSteps and launches.
-template <int kWidth, int kSteps, class Kernel, class... Arguments>
+template <int kWidth, int kSteps = 1, class Kernel, class... Arguments>
 [[nodiscard]] static cudaError_t launch_tiles(Kernel kernel, int64_t rows, int64_t cols, cudaStream_t stream,
                                               Arguments... arguments) {
   const RowTiles tiles = cut_rows(rows, cols, int64_t{32} * kWidth * kSteps);

@@ -7,7 +7,6 @@ namespace {
 
 // Copies move bits: uint4 for 16 bytes, else one element.
 constexpr int kCopySteps = 4;
-constexpr int kSumSteps = 2;
 
 template <typename Unit>
 __global__ void __launch_bounds__(kTileThreads)
@@ -53,28 +52,14 @@ template <int kWidth, typename T>
 __global__ void __launch_bounds__(kTileThreads)
     add_kernel(RowTiles tiles, int64_t rows, int64_t cols, T* sum, int64_t ld_sum, const T* a, int64_t ld_a, const T* b,
                int64_t ld_b) {
-  const TilePlace tile = my_tile<kWidth, kSumSteps>(tiles);
-  if (tile.row >= rows) return;
-  a += tile.row * ld_a;
-  b += tile.row * ld_b;
-  sum += tile.row * ld_sum;
-  float left[kSumSteps][kWidth], right[kSumSteps][kWidth];
+  const TilePlace tile = my_tile<kWidth>(tiles);
+  if (tile.row >= rows || tile.column >= cols) return;
+  float left[kWidth], right[kWidth];
+  load_global(left, a + tile.row * ld_a + tile.column);
+  load_global(right, b + tile.row * ld_b + tile.column);
 #pragma unroll
-  for (int step = 0; step < kSumSteps; ++step) {
-    const int64_t column = tile.column + step * 32 * kWidth;
-    if (column < cols) {
-      load(left[step], a + column);
-      load(right[step], b + column);
-    }
-  }
-#pragma unroll
-  for (int step = 0; step < kSumSteps; ++step) {
-    const int64_t column = tile.column + step * 32 * kWidth;
-    if (column >= cols) return;
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i) left[step][i] += right[step][i];
-    store(sum + column, left[step]);
-  }
+  for (int i = 0; i < kWidth; ++i) left[i] += right[i];
+  store_global(sum + tile.row * ld_sum + tile.column, left);
 }
 
 // kWidth elements, in as many 16-byte accesses as that takes.
@@ -84,12 +69,12 @@ __device__ __forceinline__ void load_span(float (&values)[kWidth], const T* from
     float half[kWidth / 2];
 #pragma unroll
     for (int i = 0; i < kWidth; i += kWidth / 2) {
-      load(half, from + i);
+      load_global(half, from + i);
 #pragma unroll
       for (int k = 0; k < kWidth / 2; ++k) values[i + k] = half[k];
     }
   } else {
-    load(values, from);
+    load_global(values, from);
   }
 }
 template <int kWidth, typename T>
@@ -100,10 +85,10 @@ __device__ __forceinline__ void store_span(T* to, const float (&values)[kWidth])
     for (int i = 0; i < kWidth; i += kWidth / 2) {
 #pragma unroll
       for (int k = 0; k < kWidth / 2; ++k) half[k] = values[i + k];
-      store(to + i, half);
+      store_global(to + i, half);
     }
   } else {
-    store(to, values);
+    store_global(to, values);
   }
 }
 
@@ -111,24 +96,13 @@ template <int kWidth, typename Out, typename In>
 __global__ void __launch_bounds__(kTileThreads)
     convert_kernel(RowTiles tiles, int64_t rows, int64_t cols, Out* out, int64_t ld_out, const In* in, int64_t ld_in,
                    float scale) {
-  const TilePlace tile = my_tile<kWidth, kSumSteps>(tiles);
-  if (tile.row >= rows) return;
-  in += tile.row * ld_in;
-  out += tile.row * ld_out;
-  float values[kSumSteps][kWidth];
+  const TilePlace tile = my_tile<kWidth>(tiles);
+  if (tile.row >= rows || tile.column >= cols) return;
+  float values[kWidth];
+  load_span(values, in + tile.row * ld_in + tile.column);
 #pragma unroll
-  for (int step = 0; step < kSumSteps; ++step) {
-    const int64_t column = tile.column + step * 32 * kWidth;
-    if (column < cols) load_span(values[step], in + column);
-  }
-#pragma unroll
-  for (int step = 0; step < kSumSteps; ++step) {
-    const int64_t column = tile.column + step * 32 * kWidth;
-    if (column >= cols) return;
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i) values[step][i] *= scale;
-    store_span(out + column, values[step]);
-  }
+  for (int i = 0; i < kWidth; ++i) values[i] *= scale;
+  store_span(out + tile.row * ld_out + tile.column, values);
 }
 
 // Rows that follow each other without a gap are one long row, so a width that is no multiple of a vector's does no
@@ -175,9 +149,9 @@ cudaError_t add(T* sum, int64_t ld_sum, const T* a, int64_t ld_a, const T* b, in
   join_rows(rows, dim, ld_sum, ld_a, ld_b);
   constexpr int kWidth = kVectorWidth<T>;
   if (dim % kWidth == 0 && allows_vectors(sum, ld_sum) && allows_vectors(a, ld_a) && allows_vectors(b, ld_b)) {
-    return launch_tiles<kWidth, kSumSteps>(add_kernel<kWidth, T>, rows, dim, stream, sum, ld_sum, a, ld_a, b, ld_b);
+    return launch_tiles<kWidth>(add_kernel<kWidth, T>, rows, dim, stream, sum, ld_sum, a, ld_a, b, ld_b);
   }
-  return launch_tiles<1, kSumSteps>(add_kernel<1, T>, rows, dim, stream, sum, ld_sum, a, ld_a, b, ld_b);
+  return launch_tiles<1>(add_kernel<1, T>, rows, dim, stream, sum, ld_sum, a, ld_a, b, ld_b);
 }
 
 template <typename Out, typename In>
@@ -185,12 +159,11 @@ cudaError_t convert(Out* out, int64_t ld_out, const In* in, int64_t ld_in, int64
                     cudaStream_t stream) {
   if (rows == 0 || cols == 0) return cudaSuccess;
   join_rows(rows, cols, ld_out, ld_in);
-  constexpr int kWidth = kVectorWidth < Out >> kVectorWidth<In> ? kVectorWidth<Out> : kVectorWidth<In>;
+  constexpr int kWidth = sizeof(Out) < sizeof(In) ? kVectorWidth<Out> : kVectorWidth<In>;
   if (cols % kWidth == 0 && allows_vectors(out, ld_out) && allows_vectors(in, ld_in)) {
-    return launch_tiles<kWidth, kSumSteps>(convert_kernel<kWidth, Out, In>, rows, cols, stream, out, ld_out, in, ld_in,
-                                           scale);
+    return launch_tiles<kWidth>(convert_kernel<kWidth, Out, In>, rows, cols, stream, out, ld_out, in, ld_in, scale);
   }
-  return launch_tiles<1, kSumSteps>(convert_kernel<1, Out, In>, rows, cols, stream, out, ld_out, in, ld_in, scale);
+  return launch_tiles<1>(convert_kernel<1, Out, In>, rows, cols, stream, out, ld_out, in, ld_in, scale);
 }
 
 #define PHI3TUNE_INSTANTIATE(T)                                                                                     \

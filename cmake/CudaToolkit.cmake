@@ -1,6 +1,6 @@
 # What of CUDA 13 is at hand. Sets
 #   PHI3TUNE_CUDA_INCLUDE  the toolkit's headers: enough to run the kernels' tests on the host; empty if there are none
-#   PHI3TUNE_NVCC          its compiler; empty if there is none or PHI3TUNE_CUDA=OFF
+#   PHI3TUNE_NVCC          its compiler; empty if there is none, with PHI3TUNE_CUDA=OFF, and in the sanitizer build
 #   PHI3TUNE_CUOBJDUMP     empty if there is none
 # and declares phi3tune::cudart, the shared runtime that libtorch uses too. Looked for in -DPHI3TUNE_CUDA_ROOT or the
 # environment's ("cache": only what scripts/setup fetched), CUDA_HOME, where nvcc on the PATH is, /usr/local/cuda, and the
@@ -53,7 +53,7 @@ set(PHI3TUNE_NVCC "")
 set(PHI3TUNE_CUOBJDUMP "")
 if(_cuda_root)
   set(PHI3TUNE_CUDA_INCLUDE "${_cuda_root}/include" "${_cuda_root}/include/cccl")
-  if(NOT PHI3TUNE_CUDA STREQUAL "OFF" AND EXISTS "${_cuda_root}/bin/nvcc")
+  if(NOT PHI3TUNE_CUDA STREQUAL "OFF" AND NOT PHI3TUNE_SANITIZE AND EXISTS "${_cuda_root}/bin/nvcc")
     set(PHI3TUNE_NVCC "${_cuda_root}/bin/nvcc")
     find_program(PHI3TUNE_CUOBJDUMP_PROGRAM cuobjdump HINTS "${_cuda_root}/bin" ${_cuda_tools})
     if(PHI3TUNE_CUOBJDUMP_PROGRAM)

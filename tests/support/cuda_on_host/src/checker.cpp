@@ -11,6 +11,7 @@
 #include "machine.h"
 #include "memory.h"
 #include "report.h"
+#include "traffic.h"
 
 namespace cuda_on_host {
 
@@ -60,8 +61,20 @@ void race(const Region& region, size_t offset, const Moment& other, const char* 
 void forget_other_launches(Cell& cell) {
   if (cell.launch == machine.launches) return;
   cell.launch = machine.launches;
-  cell.has_write = false;
+  cell.has_write = cell.read_before = cell.written_before = false;
   cell.readers = 0;
+}
+
+// Bytes that go to or come from global memory.
+void count_traffic(Region& region, size_t first, size_t size, bool write) {
+  if (region.shared) return;
+  uint64_t touched = 0;
+  for (size_t offset = first; offset < first + size; ++offset) {
+    Cell& cell = region.cells[offset];
+    forget_other_launches(cell);
+    touched += !std::exchange(write ? cell.written_before : cell.read_before, true);
+  }
+  add_traffic(size, touched);
 }
 
 void remember_write(Cell& cell, const Moment& moment, bool atomic) {
@@ -92,6 +105,7 @@ void check_access(uintptr_t address, size_t size, bool write, bool atomic, const
   if (!region) return;
   const size_t first = address - region->begin;
   const Moment moment = machine.now();
+  if (counts_traffic()) count_traffic(*region, first, size, write);
   bool unwritten = false;
   for (size_t offset = first; offset < first + size; ++offset) {
     Cell& cell = region->cells[offset];

@@ -21,7 +21,8 @@ struct Cell {
   uint32_t launch = 0;   // of the moments below
   bool written = false;  // ever
   bool has_write = false, atomic_write = false;
-  uint8_t readers = 0;  // two tell whether any other thread read
+  bool read_before = false, written_before = false;  // in this launch, by anyone
+  uint8_t readers = 0;                               // two tell whether any other thread read
   Moment write, read[2];
 };
 

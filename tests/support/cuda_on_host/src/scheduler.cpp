@@ -14,6 +14,7 @@
 #include "report.h"
 #include "runtime.h"
 #include "shared_variables.h"
+#include "traffic.h"
 
 namespace cuda_on_host {
 
@@ -194,6 +195,7 @@ cudaError_t run_grid(const cudaLaunchConfig_t& config, const void* kernel, void 
     m.running = false;
   }
   check_guards();
+  end_launch(kernel);
   return m.reports ? cudaErrorLaunchFailure : cudaSuccess;
 }
 

@@ -93,6 +93,26 @@ INSTANTIATE_TEST_SUITE_P(Sizes, AdamWSizes,
                                            Size{1020}, Size{1024}, Size{1028}, Size{5007}, Size{8192, 1},
                                            Size{8192, 4, 2}, Size{8192, 0, 4}, Size{20000, 4}));
 
+// Vectors want every pointer to allow them.
+TEST(AdamW, AnyBufferMayLieBadly) {
+  const State state(64);
+  const Buffer<double> control(std::vector<double>{1.0, 0.0});
+  const auto updated = [&](size_t p_offset, size_t g_offset, size_t m_offset, size_t v_offset, size_t copy_offset) {
+    const Buffer<float> p(state.p, p_offset), g(state.g, g_offset), m(state.m, m_offset), v(state.v, v_offset);
+    const Buffer<bf16> copy(64, copy_offset);
+    EXPECT_EQ(
+        kernels::adamw(p.data(), g.data(), m.data(), v.data(), copy.data(), 64, kConstants, control.data(), nullptr),
+        cudaSuccess);
+    return std::tuple(p.download(), m.download(), v.download(), copy.download());
+  };
+  const auto wanted = updated(0, 0, 0, 0, 0);
+  EXPECT_TRUE(same_bits(updated(1, 0, 0, 0, 0), wanted));
+  EXPECT_TRUE(same_bits(updated(0, 1, 0, 0, 0), wanted));
+  EXPECT_TRUE(same_bits(updated(0, 0, 1, 0, 0), wanted));
+  EXPECT_TRUE(same_bits(updated(0, 0, 0, 1, 0), wanted));
+  EXPECT_TRUE(same_bits(updated(0, 0, 0, 0, 1), wanted));
+}
+
 // Torch's definition with no moments yet, in float64.
 TEST(AdamW, IsTorchsDefinition) {
   State state(1000);

@@ -93,13 +93,13 @@ TEST_P(EntropyShapes, GivesLossAndGradient) {
   gives_loss_and_gradient<float>(GetParam());
   gives_loss_and_gradient<bf16>(GetParam());
 }
-// One class; below, at and above a vector; multiples of 4 but not of 8; 7 mod 8; rows apart; pointers off their 16
-// bytes; a block's step and a bit more, for either width; the model's vocabulary.
+// One class; below, at and above a vector; multiples of 4 but not of 8; 7 mod 8; rows apart, also by whole vectors;
+// pointers off their 16 bytes; a block's step and a bit more, for either width; the model's vocabulary.
 INSTANTIATE_TEST_SUITE_P(Shapes, EntropyShapes,
                          ::testing::Values(Shape{1, 1}, Shape{3, 7}, Shape{2, 8}, Shape{3, 9}, Shape{3, 37},
-                                           Shape{2, 132}, Shape{3, 264, 8}, Shape{3, 264, 5}, Shape{3, 264, 0, 1},
-                                           Shape{2, 511}, Shape{2, 4096}, Shape{2, 4104}, Shape{2, 4108},
-                                           Shape{2, 5003}, Shape{3, 32064}));
+                                           Shape{2, 132}, Shape{3, 264, 8}, Shape{3, 264, 5}, Shape{3, 37, 3},
+                                           Shape{3, 264, 0, 1}, Shape{2, 511}, Shape{2, 4096}, Shape{2, 4104},
+                                           Shape{2, 4108}, Shape{2, 5003}, Shape{3, 32064}));
 
 template <class T>
 void leaves_logits(const Shape& shape) {
@@ -205,6 +205,15 @@ TEST(CrossEntropy, NothingToDoIsNoFault) {
   EXPECT_EQ(kernels::cross_entropy<bf16>(nullptr, nullptr, nullptr, 8, nullptr, nullptr, 1.0, true, 0, 8, nullptr),
             cudaSuccess);
   EXPECT_EQ(kernels::add_losses(nullptr, nullptr, nullptr, nullptr, 0, nullptr), cudaSuccess);
+}
+
+TEST(CrossEntropy, MoreThanALaunchCanNumberIsRefused) {
+  constexpr int64_t kHuge = (int64_t{1} << 32) + 8;
+  EXPECT_EQ(kernels::cross_entropy<bf16>(nullptr, nullptr, nullptr, 8, nullptr, nullptr, 1.0, true, kHuge, 8, nullptr),
+            cudaErrorInvalidValue);
+  EXPECT_EQ(
+      kernels::cross_entropy<bf16>(nullptr, nullptr, nullptr, kHuge, nullptr, nullptr, 1.0, true, 1, kHuge, nullptr),
+      cudaErrorInvalidValue);
 }
 
 // ---- the sums ----

@@ -72,8 +72,7 @@ std::vector<T> random_input(const Shape& shape, const Key& key, unsigned seed) {
 }
 
 template <class T>
-void drops(const Shape& x_shape) {
-  const Shape out_shape{x_shape.rows, x_shape.cols, x_shape.gap * 2, x_shape.offset};
+void drops(const Shape& out_shape, const Shape& x_shape) {
   const Key key(x_shape.rows);
   const DeviceKey d_key(key);
   const auto x = random_input<T>(x_shape, key, 1);
@@ -91,13 +90,14 @@ void drops(const Shape& x_shape) {
               }));
 }
 TEST_P(DropoutShapes, KeepsAndScalesWhatTheMaskSays) {
-  drops<float>(GetParam());
-  drops<bf16>(GetParam());
+  const Shape& x = GetParam();
+  const Shape out{x.rows, x.cols, x.gap * 2, x.offset};
+  drops<float>(out, x);
+  drops<bf16>(out, x);
 }
 
 template <class T>
-void adds(const Shape& x_shape) {
-  const Shape dx_shape{x_shape.rows, x_shape.cols, x_shape.gap * 2, x_shape.offset};
+void adds(const Shape& dx_shape, const Shape& x_shape) {
   const Key key(x_shape.rows);
   const DeviceKey d_key(key);
   const auto x = random_input<T>(x_shape, key, 2), dx = random_matrix<T>(dx_shape, 1.0, 3);
@@ -117,8 +117,10 @@ void adds(const Shape& x_shape) {
               }));
 }
 TEST_P(DropoutShapes, AddsTheMaskedProductRoundedOnce) {
-  adds<float>(GetParam());
-  adds<bf16>(GetParam());
+  const Shape& x = GetParam();
+  const Shape out{x.rows, x.cols, x.gap * 2, x.offset};
+  adds<float>(out, x);
+  adds<bf16>(out, x);
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, DropoutShapes,
@@ -126,6 +128,41 @@ INSTANTIATE_TEST_SUITE_P(Shapes, DropoutShapes,
                                            Shape{2, 15}, Shape{4, 16, 8}, Shape{4, 16, 3}, Shape{3, 24, 0, 1},
                                            Shape{40, 24, 8, 8}, Shape{9, 264}, Shape{3, 520, 16}, Shape{2, 1036},
                                            Shape{2, 3072, 16}, Shape{2, 5120}, Shape{1, 17920}));
+
+// Vectors want every pointer and every distance to allow them.
+TEST(Dropout, AnyOperandMayLieBadly) {
+  const Shape plain{5, 32};
+  for (const Shape& odd : {Shape{5, 32, 0, 1}, Shape{5, 32, 1}, Shape{5, 32, 8}}) {
+    drops<float>(odd, plain);
+    drops<float>(plain, odd);
+    drops<bf16>(odd, plain);
+    drops<bf16>(plain, odd);
+    adds<bf16>(odd, plain);
+    adds<bf16>(plain, odd);
+  }
+}
+
+TEST(Dropout, AWidthMayBeNoWholeNumberOfVectors) {
+  const Shape shape{5, 27, 5};
+  drops<float>(shape, shape);
+  drops<bf16>(shape, shape);
+  adds<bf16>(shape, shape);
+}
+
+TEST(Dropout, KeepsBitsThatEqualTheThreshold) {
+  const Key key(1);
+  const DeviceKey d_key(key);
+  const uint32_t bits = ops::dropout_bits(ops::dropout_stream(key, key.sample_ids[0]), 0, 5);
+  for (const int64_t cols : {8, 7}) {  // in a vector and alone
+    const Buffer<float> x(std::vector<float>(8, 1.0f)), out(8);
+    for (const uint32_t more : {0u, 1u}) {
+      kernels::DropoutView view = d_key.view;
+      view.threshold = bits + more;
+      ASSERT_EQ(kernels::dropout(out.data(), 8, x.data(), 8, view, 1, cols, nullptr), cudaSuccess);
+      EXPECT_EQ(out.download()[5], more == 0 ? view.keep_scale : 0.0f) << cols << " columns, threshold + " << more;
+    }
+  }
+}
 
 TEST(Dropout, GivesTheBitsOfTheCpusKernel) {
   const Shape shape{20, 1000};

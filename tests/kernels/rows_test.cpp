@@ -22,8 +22,7 @@ std::vector<T> table_with_special_values(const Shape& shape) {
 }
 
 template <class T>
-void gathers(const Shape& out_shape) {
-  const Shape table_shape{out_shape.rows + 5, out_shape.cols, out_shape.gap * 2, out_shape.offset};
+void gathers(const Shape& out_shape, const Shape& table_shape) {
   const auto table = table_with_special_values<T>(table_shape);
   auto ids = random_integers<int64_t>(static_cast<size_t>(out_shape.rows), 0, table_shape.rows - 1, 2);
   ids.back() = table_shape.rows - 1;
@@ -42,13 +41,15 @@ void gathers(const Shape& out_shape) {
               }));
 }
 TEST_P(RowShapes, GatherCopiesTheBitsOfTheRowsNamed) {
-  gathers<float>(GetParam());
-  gathers<bf16>(GetParam());
+  const Shape& shape = GetParam();
+  const Shape table{shape.rows + 5, shape.cols, shape.gap * 2, shape.offset};
+  gathers<float>(shape, table);
+  gathers<bf16>(shape, table);
 }
 
+// x_shape: with a row for each id.
 template <class T>
-void scatters(const Shape& out_shape, const std::vector<int64_t>& ids) {
-  const Shape x_shape{static_cast<int64_t>(ids.size()), out_shape.cols, out_shape.gap, out_shape.offset};
+void scatters(const Shape& out_shape, const Shape& x_shape, const std::vector<int64_t>& ids) {
   const auto x = ids.empty() ? std::vector<T>() : table_with_special_values<T>(x_shape);
   const Buffer<T> d_x(x, x_shape.offset);
   const Buffer<int64_t> d_ids(ids);
@@ -73,40 +74,42 @@ TEST_P(RowShapes, ScatterWritesEveryRowAndZeroWhereNoneIsGiven) {
     if (row % 3 == 1 || row == shape.rows - 1) some.push_back(row);
   }
   for (const auto& ids : {std::vector<int64_t>(), std::vector<int64_t>{0}, all, some}) {
-    scatters<float>(shape, ids);
-    scatters<bf16>(shape, ids);
+    const Shape x{static_cast<int64_t>(ids.size()), shape.cols, shape.gap, shape.offset};
+    scatters<float>(shape, x, ids);
+    scatters<bf16>(shape, x, ids);
   }
 }
 
 enum class Target { kOwn, kLeft, kRight };
 template <class T>
-void adds(const Shape& shape, Target target) {
-  const Shape right_shape{shape.rows, shape.cols, shape.gap * 3, shape.offset};
-  const Shape sum_shape = target == Target::kRight ? right_shape : shape;
-  const auto a = random_matrix<T>(shape, 2.0, 3), b = random_matrix<T>(right_shape, 0.01, 4);
+void adds(const Shape& own_shape, const Shape& left_shape, const Shape& right_shape, Target target) {
+  const Shape sum_shape = target == Target::kRight ? right_shape : target == Target::kLeft ? left_shape : own_shape;
+  const auto a = random_matrix<T>(left_shape, 2.0, 3), b = random_matrix<T>(right_shape, 0.01, 4);
   const auto ours = under_all_schedules([&] {
-    const Buffer<T> d_a(a, shape.offset), d_b(b, right_shape.offset);
+    const Buffer<T> d_a(a, left_shape.offset), d_b(b, right_shape.offset);
     const Buffer<T> own(sum_shape.size(), sum_shape.offset);
     const Buffer<T>& sum = target == Target::kLeft ? d_a : target == Target::kRight ? d_b : own;
-    EXPECT_EQ(kernels::add(sum.data(), sum_shape.ld(), d_a.data(), shape.ld(), d_b.data(), right_shape.ld(), shape.rows,
-                           shape.cols, nullptr),
+    EXPECT_EQ(kernels::add(sum.data(), sum_shape.ld(), d_a.data(), left_shape.ld(), d_b.data(), right_shape.ld(),
+                           sum_shape.rows, sum_shape.cols, nullptr),
               cudaSuccess);
     return sum.download();
   });
-  expect_bits(ours, matrix<T>(sum_shape, [&](int64_t row, int64_t col) {
-                return rounded<T>(static_cast<float>(real(a[shape.at(row, col)]) + real(b[right_shape.at(row, col)])));
-              }));
+  expect_bits(
+      ours, matrix<T>(sum_shape, [&](int64_t row, int64_t col) {
+        return rounded<T>(static_cast<float>(real(a[left_shape.at(row, col)]) + real(b[right_shape.at(row, col)])));
+      }));
 }
 TEST_P(RowShapes, AddRoundsTheSumOnceAlsoOverAnOperand) {
+  const Shape& shape = GetParam();
+  const Shape right{shape.rows, shape.cols, shape.gap * 3, shape.offset};
   for (const Target target : {Target::kOwn, Target::kLeft, Target::kRight}) {
-    adds<float>(GetParam(), target);
-    adds<bf16>(GetParam(), target);
+    adds<float>(shape, shape, right, target);
+    adds<bf16>(shape, shape, right, target);
   }
 }
 
 template <class Out, class In>
-void converts(const Shape& shape, float scale) {
-  const Shape out_shape{shape.rows, shape.cols, shape.gap * 2, shape.offset};
+void converts(const Shape& out_shape, const Shape& shape, float scale) {
   auto in = random_matrix<In>(shape, 2.0, 5);
   in[shape.at(shape.rows / 2, 0)] = rounded<In>(-std::numeric_limits<double>::infinity());
   in[shape.at(shape.rows - 1, shape.cols - 1)] = rounded<In>(-0.0);
@@ -123,11 +126,13 @@ void converts(const Shape& shape, float scale) {
               }));
 }
 TEST_P(RowShapes, ConvertScalesAndRoundsOnce) {
+  const Shape& shape = GetParam();
+  const Shape out{shape.rows, shape.cols, shape.gap * 2, shape.offset};
   for (const float scale : {1.0f, 1.7f}) {
-    converts<float, float>(GetParam(), scale);
-    converts<float, bf16>(GetParam(), scale);
-    converts<bf16, float>(GetParam(), scale);
-    converts<bf16, bf16>(GetParam(), scale);
+    converts<float, float>(out, shape, scale);
+    converts<float, bf16>(out, shape, scale);
+    converts<bf16, float>(out, shape, scale);
+    converts<bf16, bf16>(out, shape, scale);
   }
 }
 
@@ -139,6 +144,45 @@ INSTANTIATE_TEST_SUITE_P(Shapes, RowShapes,
                                            Shape{3, 24, 8, 8}, Shape{17, 40, 8}, Shape{9, 1024}, Shape{3, 1032, 16},
                                            Shape{2, 4100}, Shape{2, 3072, 16}, Shape{2, 5120}, Shape{1, 17920}));
 
+// Rows that allow vectors, of a width that is no whole number of them.
+template <class T>
+void leaves_gaps_alone() {
+  const Shape shape{5, 27, 5};
+  gathers<T>(shape, shape);
+  scatters<T>(shape, shape, {0, 1, 2, 3, 4});
+  adds<T>(shape, shape, shape, Target::kOwn);
+  converts<T, float>(shape, shape, 1.7f);
+  converts<T, bf16>(shape, shape, 1.7f);
+}
+TEST(Rows, AWidthMayBeNoWholeNumberOfVectors) {
+  leaves_gaps_alone<float>();
+  leaves_gaps_alone<bf16>();
+}
+
+// Vectors want every pointer and every distance to allow them.
+template <class T>
+void takes_odd_operands() {
+  const Shape plain{5, 32};
+  for (const Shape& odd : {Shape{5, 32, 0, 1}, Shape{5, 32, 1}, Shape{5, 32, 8}}) {
+    gathers<T>(odd, plain);
+    gathers<T>(plain, odd);
+    const std::vector<int64_t> ids{0, 1, 2, 3, 4};
+    scatters<T>(odd, plain, ids);
+    scatters<T>(plain, odd, ids);
+    adds<T>(odd, plain, plain, Target::kOwn);
+    adds<T>(plain, odd, plain, Target::kOwn);
+    adds<T>(plain, plain, odd, Target::kOwn);
+    converts<T, float>(odd, plain, 1.7f);
+    converts<T, float>(plain, odd, 1.7f);
+    converts<T, bf16>(odd, plain, 1.7f);
+    converts<T, bf16>(plain, odd, 1.7f);
+  }
+}
+TEST(Rows, AnyOperandMayLieBadly) {
+  takes_odd_operands<float>();
+  takes_odd_operands<bf16>();
+}
+
 TEST(Rows, NothingToDoIsNoFault) {
   EXPECT_EQ(kernels::gather_rows<float>(nullptr, 8, nullptr, 8, nullptr, 0, 8, nullptr), cudaSuccess);
   EXPECT_EQ(kernels::gather_rows<bf16>(nullptr, 0, nullptr, 0, nullptr, 3, 0, nullptr), cudaSuccess);
@@ -148,7 +192,7 @@ TEST(Rows, NothingToDoIsNoFault) {
 }
 
 TEST(Rows, MoreThanALaunchCanNumberIsRefused) {
-  constexpr int64_t kHuge = int64_t{1} << 50;
+  constexpr int64_t kHuge = (int64_t{1} << 50) + 4096;
   EXPECT_EQ((kernels::convert<bf16, float>(nullptr, kHuge, nullptr, kHuge, 1, kHuge, 1.0f, nullptr)),
             cudaErrorInvalidValue);
 }

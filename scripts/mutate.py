@@ -243,7 +243,8 @@ def main():
             if fault:
                 faults.append(f"{mutant.kernel}, \"{mutant.breaks}\": {fault}")
     print(f"\n{len(chosen)} of {len(mutants)} mutants, {len(faults)} not as listed")
-    print("\n".join(faults), file=sys.stderr)
+    if faults:
+        print("\n".join(faults), file=sys.stderr)
     sys.exit(1 if faults else 0)
 
 

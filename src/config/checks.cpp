@@ -61,6 +61,18 @@ void settle_bits(GivenSettings& given, std::vector<std::string>& notes) {
   }
 }
 
+// So with activation_offloading and gradient_checkpointing; within one source they are read together.
+void settle_offloading(GivenSettings& given, std::vector<std::string>& notes) {
+  const auto* offloading = find_given(given, "activation_offloading");
+  const auto* checkpointing = find_given(given, "gradient_checkpointing");
+  if (offloading == nullptr || checkpointing == nullptr || offloading->rank == checkpointing->rank) {
+    return;
+  }
+  const bool above = offloading->rank > checkpointing->rank;
+  replaced(above ? *checkpointing : *offloading, above ? *offloading : *checkpointing, notes);
+  given.erase(above ? "gradient_checkpointing" : "activation_offloading");
+}
+
 void check_targets(const RunOptions& run, const GivenSettings& given, FaultList& faults) {
   const auto* linear = find_given(given, "lora_target_linear");
   if (linear != nullptr && boolean_value(linear->value) == false &&
@@ -145,6 +157,7 @@ void settle_rivals(GivenSettings& given, FaultList& faults, std::vector<std::str
     settle_group(group.second, given, faults, notes);
   }
   settle_bits(given, notes);
+  settle_offloading(given, notes);
 }
 
 void check_together(const RunOptions& run, const GivenSettings& given, FaultList& faults) {

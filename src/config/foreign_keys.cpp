@@ -35,7 +35,7 @@ constexpr ForeignKey kForeignKeys[]{
      "(rows "
      "per pass) or global_batch_size (rows per optimizer step)"},
     {"scale", "", "is lora_alpha / lora_r in mlx-lm; write lora_alpha"},
-    {"recompute", "", "means other things in other tools; write gradient_checkpointing: none, block or auto"},
+    {"recompute", "", "means other things in other tools; write gradient_checkpointing"},
     {"loss_scale", "",
      "is a weight per role in ms-swift and a factor against underflow elsewhere; write roles_to_train or a weight per "
      "message in a data set"},
@@ -157,7 +157,6 @@ constexpr ForeignKey kForeignKeys[]{
     {"chat_template_path", kTrl, "templates are built in and never executed; write chat_template"},
     {"model_init_kwargs", kTrl, kNotNeeded},
     {"use_liger_kernel", kTransformers, kNotNeeded},
-    {"activation_offloading", kTrl, "activations cannot be offloaded yet; write gradient_checkpointing"},
     {"model_revision", kTrl, kNoNetwork},
     {"trust_remote_code", kTransformers, kNoNetwork},
     {"push_to_hub", kTransformers, kNoNetwork},
@@ -219,7 +218,6 @@ constexpr ForeignKey kForeignKeys[]{
     {"compile", kTorchtune, kNotNeeded},
     {"metric_logger", kTorchtune, kTracker},
     {"max_steps_per_epoch", kTorchtune, "write max_steps, which counts the whole run"},
-    {"enable_activation_offloading", kTorchtune, "activations cannot be offloaded yet; write gradient_checkpointing"},
     {"lora_attn_modules", kTorchtune, "write lora_target_modules"},
     {"apply_lora_to_mlp", kTorchtune, "write lora_target_modules"},
     {"apply_lora_to_output", kTorchtune, "an adapter on lm_head does not work yet"},

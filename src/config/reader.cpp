@@ -110,6 +110,10 @@ void Reader::note(const io::YamlNode& node, std::string_view text) {
 }
 
 std::optional<int64_t> Reader::integer(const io::YamlNode& node, const Range& range) {
+  return integer(node, range, wanted_in("an integer", range));
+}
+
+std::optional<int64_t> Reader::integer(const io::YamlNode& node, const Range& range, std::string_view wanted) {
   if (node.kind == io::YamlNode::Kind::kScalar) {
     auto value = parse_int(trimmed(node.scalar));
     if (!value) {
@@ -123,7 +127,7 @@ std::optional<int64_t> Reader::integer(const io::YamlNode& node, const Range& ra
       return value;
     }
   }
-  wrong(node, wanted_in("an integer", range));
+  wrong(node, wanted);
   return std::nullopt;
 }
 

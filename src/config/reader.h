@@ -65,6 +65,8 @@ class Reader {
 
   // Nullopt after a fault.
   std::optional<int64_t> integer(const io::YamlNode& node, const Range& range);
+  // `wanted`: in words, where more than the integers is.
+  std::optional<int64_t> integer(const io::YamlNode& node, const Range& range, std::string_view wanted);
   std::optional<double> number(const io::YamlNode& node, const Range& range);
   std::optional<bool> boolean(const io::YamlNode& node);
   std::optional<std::string> text(const io::YamlNode& node);

@@ -44,7 +44,8 @@ io::Json type_schema(const ValueType& type) {
       for (const auto& choice : type.choices) {
         values.push_back(choice_json(choice));
       }
-      return type.open ? io::Json{{"anyOf", {{{"enum", values}}, text}}} : io::Json{{"enum", values}};
+      const auto other = type.integers ? number_schema("integer", type.range) : text;
+      return type.open ? io::Json{{"anyOf", {{{"enum", values}}, other}}} : io::Json{{"enum", values}};
     }
     case Kind::kTextList:
       return {{"anyOf", {text, {{"type", "array"}, {"items", text}}}}};

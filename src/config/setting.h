@@ -24,8 +24,8 @@ enum class Kind { kInteger, kNumber, kBoolean, kText, kInputPath, kOutputPath, k
 struct ValueType {
   Kind kind = Kind::kText;
   Range range{};                       // numbers, and the numbers of a map
-  bool integers = false;               // map: whole numbers
-  bool open = false;                   // choice: other texts are read too (device: cuda:1)
+  bool integers = false;               // map, open choice: whole numbers
+  bool open = false;                   // choice: others are read too (device: cuda:1)
   std::vector<std::string> choices{};  // names that work
   std::vector<std::string> later{};    // names that do not work yet
   std::string wanted{};                // in words, for faults, explain and the list

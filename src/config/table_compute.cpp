@@ -43,6 +43,52 @@ Setting<O> device() {
   return setting;
 }
 
+// TRL and Axolotl offload by a switch beside gradient_checkpointing.
+Setting<O> activation_offloading() {
+  auto setting = row<O>("activation_offloading", {.kind = Kind::kBoolean, .wanted = "true or false"},
+                        "Keep each block's input in the host's memory: true is gradient_checkpointing: offload.");
+  setting.read = [](const io::YamlNode& node, Reader& reader, O& run) {
+    const auto value = reader.boolean(node);
+    auto& saved = run.compute.saved_activations;
+    if (!value || *value == (saved == SavedActivations::kOffload)) {
+      return;
+    }
+    if (!*value) {
+      reader.fault(node,
+                   "found false, and gradient_checkpointing is offload; take activation_offloading out, or write "
+                   "another gradient_checkpointing");
+    } else if (saved == SavedActivations::kAuto || saved == SavedActivations::kBlock) {
+      saved = SavedActivations::kOffload;
+      reader.note(node, "true is read as gradient_checkpointing: offload");
+    } else {
+      reader.fault(
+          node, "found true, and gradient_checkpointing keeps more than each block's input; take one of the two out");
+    }
+  };
+  setting.show = [](const O& run) { return io::Json(run.compute.saved_activations == SavedActivations::kOffload); };
+  return setting.also("enable_activation_offloading", "torchtune").only_for("gradient_checkpointing");
+}
+
+Setting<O> gpu_memory_limit() {
+  auto setting = row<O>("gpu_memory_limit", {.kind = Kind::kText, .wanted = "a size such as 22GiB"},
+                        "Memory of the GPU that the run may take, libraries included; the plan must fit.");
+  setting.read = [wanted = setting.type.wanted](const io::YamlNode& node, Reader& reader, O& run) {
+    const auto bytes = node.kind == io::YamlNode::Kind::kScalar ? parse_bytes(node.scalar) : std::nullopt;
+    if (bytes) {
+      run.compute.gpu_memory_limit = *bytes;
+    } else {
+      reader.wrong(node, wanted);
+    }
+  };
+  setting.show = [](const O& run) {
+    const auto& limit = run.compute.gpu_memory_limit;
+    return limit ? io::Json(std::to_string(*limit)) : io::Json(nullptr);
+  };
+  return setting.unset("all that is free").when("device is not cpu", {"device"}, [](const O& run) {
+    return run.compute.device != DeviceKind::kCpu;
+  });
+}
+
 }  // namespace
 
 void add_compute_settings(SettingList<O>& list) {
@@ -56,20 +102,27 @@ void add_compute_settings(SettingList<O>& list) {
       {"full"}, "Compute in bfloat16; false: in float32; auto: as the machine does it best."));
   list.add(later<O>("fp16", "Compute in float16."));
   list.add(later<O>("tf32", "Products in TF32."));
-  list.add(choice<O>("gradient_checkpointing", at(&O::compute, &C::saved_activations),
-                     {{SavedActivations::kAuto, {"auto"}},
-                      {SavedActivations::kNone, {"none", "false"}},
-                      {SavedActivations::kBlock, {"block", "true"}}},
-                     {"gate_up", "attention", "selective", "offload", "unsloth"},
-                     "What the backward pass computes again: nothing, or each block; results are the same to the bit.")
-               .also("grad_checkpoint", "mlx-lm")
-               .also("enable_activation_checkpointing", "torchtune")
-               .also("disable_gradient_checkpointing", "LLaMA-Factory", Translation::kInverse));
+  list.add(
+      choice<O>("gradient_checkpointing", at(&O::compute, &C::saved_activations),
+                {{SavedActivations::kAuto, {"auto"}},
+                 {SavedActivations::kNone, {"none", "false"}},
+                 {SavedActivations::kGateUp, {"gate_up"}},
+                 {SavedActivations::kAttention, {"attention", "selective"}},
+                 {SavedActivations::kBlock, {"block", "true"}},
+                 {SavedActivations::kOffload, {"offload"}}},
+                {"unsloth"},
+                "What the backward pass computes again: nothing (none), gate_up_proj (gate_up), qkv_proj and "
+                "gate_up_proj (attention), each block from its input (block), or from the host's memory (offload); "
+                "auto: the fastest that fits. Results are the same to the bit.")
+          .also("grad_checkpoint", "mlx-lm")
+          .also("enable_activation_checkpointing", "torchtune")
+          .also("disable_gradient_checkpointing", "LLaMA-Factory", Translation::kInverse));
+  list.add(activation_offloading());
   list.add(later<O>("attn_implementation", "Which attention to use.")
                .also("attn_impl", "ms-swift")
                .also("flash_attn", "LLaMA-Factory"));
   list.add(later<O>("chunked_cross_entropy", "Compute the loss in chunks; it always is."));
-  list.add(later<O>("gpu_memory_limit", "Memory of the GPU that the run may take."));
+  list.add(gpu_memory_limit());
   list.add(integer<O>("threads", at(&O::compute, &C::threads), between(0, 4096),
                       "CPU threads; 0: all cores this process may use."));
   list.add(integer<O>("seed", at(&O::schedule, &S::seed), between(0, kMostSeed),

@@ -1,11 +1,39 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "config/table.h"
 
 namespace phi3tune::config {
 namespace {
 
 using O = RunOptions;
+
+// A number of rows, or auto: then gradient_accumulation_steps and global_batch_size count the rows of a step, which are
+// cut into passes by the plan. So what a step is does not depend on the memory there is.
+Setting<O> micro_batch_size() {
+  const Range range = between(1, kMostRows);
+  auto type = choice_type({"auto"}, {});
+  type.open = true;
+  type.integers = true;
+  type.range = range;
+  type.wanted = wanted_in("an integer", range) + ", or auto";
+  auto setting =
+      row<O>("micro_batch_size", type,
+             "Rows per pass: examples, or packs of sequence_len tokens; auto: the gradient_accumulation_steps "
+             "rows of a step are cut into passes as is fastest in the memory there is.");
+  setting.read = [range, wanted = type.wanted](const io::YamlNode& node, Reader& reader, O& run) {
+    if (node.scalar == "auto") {
+      run.schedule.micro_batch_size = 0;
+    } else if (const auto value = reader.integer(node, range, wanted)) {
+      run.schedule.micro_batch_size = *value;
+    }
+  };
+  setting.show = [](const O& run) {
+    return run.schedule.micro_batch_size == 0 ? io::Json("auto") : io::Json(run.schedule.micro_batch_size);
+  };
+  return setting;
+}
 
 // Rows per optimizer step: sets gradient_accumulation_steps, so micro_batch_size must stand before it in the table.
 Setting<O> global_batch_size() {
@@ -18,7 +46,7 @@ Setting<O> global_batch_size() {
     if (!value) {
       return;
     }
-    const auto rows = run.schedule.micro_batch_size;
+    const auto rows = std::max<int64_t>(1, run.schedule.micro_batch_size);
     if (*value % rows != 0) {
       reader.fault(node, fmt::format("found {}; wanted a multiple of micro_batch_size, which is {}", *value, rows));
       return;
@@ -26,7 +54,7 @@ Setting<O> global_batch_size() {
     run.schedule.gradient_accumulation_steps = *value / rows;
   };
   setting.show = [](const O& run) {
-    return io::Json(run.schedule.micro_batch_size * run.schedule.gradient_accumulation_steps);
+    return io::Json(std::max<int64_t>(1, run.schedule.micro_batch_size) * run.schedule.gradient_accumulation_steps);
   };
   return setting.one_of("accumulation").only_for("gradient_accumulation_steps");
 }
@@ -86,18 +114,10 @@ Setting<O> warmup_ratio() {
 
 void add_batch(SettingList<O>& list) {
   using S = ScheduleOptions;
-  auto micro = integer<O>("micro_batch_size", at(&O::schedule, &S::micro_batch_size), between(1, kMostRows),
-                          "Rows per pass: examples, or packs of sequence_len tokens.");
-  micro.read = [read = micro.read, wanted = micro.type.wanted](const io::YamlNode& node, Reader& reader, O& run) {
-    if (node.scalar == "auto") {
-      reader.fault(node, "auto does not work yet; wanted " + wanted);
-    } else {
-      read(node, reader, run);
-    }
-  };
+  auto micro = micro_batch_size();
   list.add(micro.also("per_device_train_batch_size", "Hugging Face, LLaMA-Factory, ms-swift"));
   list.add(integer<O>("gradient_accumulation_steps", at(&O::schedule, &S::gradient_accumulation_steps), count_from(1),
-                      "Passes per optimizer step.")
+                      "Passes per optimizer step; rows, where micro_batch_size is auto.")
                .also("grad_accumulation_steps", "mlx-lm")
                .one_of("accumulation"));
   list.add(global_batch_size());

@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
+#include <cmath>
 #include <vector>
 
 namespace phi3tune {
@@ -130,6 +132,41 @@ std::string format_bytes(uint64_t bytes) {
     ++unit;
   }
   return unit == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.1f} {}", value, kUnits[unit]);
+}
+
+std::optional<uint64_t> parse_bytes(std::string_view text) {
+  constexpr double kMost = 9223372036854775808.0;  // 2^63
+  const auto is_space = [](char c) { return c == ' ' || c == '\t'; };
+  while (!text.empty() && is_space(text.back())) {
+    text.remove_suffix(1);
+  }
+  size_t letters = text.size();
+  while (letters > 0 && std::isalpha(static_cast<unsigned char>(text[letters - 1])) != 0) {
+    --letters;
+  }
+  std::string unit(text.substr(letters));
+  std::transform(unit.begin(), unit.end(), unit.begin(), [](unsigned char c) { return std::tolower(c); });
+  double factor = 1;
+  if (!unit.empty() && unit != "b") {
+    const auto power = std::string_view("kmgt").find(unit[0]);
+    const auto rest = unit.substr(1);
+    if (power == std::string_view::npos || (rest != "ib" && rest != "b" && !rest.empty())) {
+      return std::nullopt;
+    }
+    factor = std::pow(rest == "b" ? 1000.0 : 1024.0, static_cast<double>(power + 1));
+  }
+  text = text.substr(0, letters);
+  while (!text.empty() && is_space(text.front())) {
+    text.remove_prefix(1);
+  }
+  while (!text.empty() && is_space(text.back())) {
+    text.remove_suffix(1);
+  }
+  const auto number = parse_double(text);
+  if (!number || !(*number * factor >= 1) || !(*number * factor < kMost)) {
+    return std::nullopt;
+  }
+  return static_cast<uint64_t>(*number * factor);
 }
 
 std::string format_double(double value) { return fmt::format("{}", value); }

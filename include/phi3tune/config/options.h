@@ -74,7 +74,9 @@ struct DataOptions {
 enum class Scheduler { kCosine, kLinear, kConstant, kConstantWithWarmup };
 
 struct ScheduleOptions {
-  int64_t micro_batch_size = 2;  // rows: documents, or packs of sequence_len
+  // Rows: documents, or packs of sequence_len. 0: auto, the plan cuts the
+  // gradient_accumulation_steps rows of a step into passes.
+  int64_t micro_batch_size = 2;
   int64_t gradient_accumulation_steps = 8;
   int64_t eval_batch_size = 0;  // 0: micro_batch_size
   double num_epochs = 3.0;
@@ -94,7 +96,7 @@ struct ScheduleOptions {
 };
 
 enum class ComputeDType { kAuto, kFloat32, kBFloat16 };
-enum class SavedActivations { kAuto, kNone, kBlock };
+enum class SavedActivations { kAuto, kNone, kGateUp, kAttention, kBlock, kOffload };
 enum class DeviceKind { kAuto, kCpu, kCuda };
 
 struct ComputeOptions {
@@ -102,7 +104,8 @@ struct ComputeOptions {
   int device_index = 0;
   ComputeDType dtype = ComputeDType::kAuto;  // bf16: auto | true | false
   SavedActivations saved_activations = SavedActivations::kAuto;
-  int threads = 0;  // 0: all cores this process may use
+  std::optional<uint64_t> gpu_memory_limit;  // bytes of the GPU that the run may take, libraries included
+  int threads = 0;                           // 0: all cores this process may use
 };
 
 struct EvalOptions {

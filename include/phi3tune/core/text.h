@@ -23,6 +23,9 @@ std::optional<std::string_view> nearest_name(std::string_view word, std::span<co
 
 // "2.6 GiB", "512 B".
 std::string format_bytes(uint64_t bytes);
+// The number of bytes that "8GiB", "512 MiB", "24GB" (10^9 each) or "1048576" says, at least 1. Nullopt for anything
+// else; a bare "8G" is 8 GiB.
+std::optional<uint64_t> parse_bytes(std::string_view text);
 // The shortest decimal that reads back as the same double; "1e-05" style exponents are valid JSON.
 std::string format_double(double value);
 

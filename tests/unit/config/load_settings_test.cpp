@@ -272,6 +272,46 @@ TEST_F(LoadSettings, ChoicesAreRead) {
   EXPECT_EQ(run.lora.init, LoraOptions::Init::kGaussian);
 }
 
+TEST_F(LoadSettings, SavedActivationsHaveEveryToolsSpelling) {
+  const auto saved = [&](const std::string& text) { return load(text).compute.saved_activations; };
+  EXPECT_EQ(saved(""), SavedActivations::kAuto);
+  for (const auto* none : {"none", "false", "off"}) {
+    EXPECT_EQ(saved(std::string("gradient_checkpointing: ") + none + "\n"), SavedActivations::kNone);
+  }
+  EXPECT_EQ(saved("gradient_checkpointing: gate_up\n"), SavedActivations::kGateUp);
+  EXPECT_EQ(saved("gradient_checkpointing: attention\n"), SavedActivations::kAttention);
+  EXPECT_EQ(saved("gradient_checkpointing: selective\n"), SavedActivations::kAttention);
+  EXPECT_EQ(saved("gradient_checkpointing: block\n"), SavedActivations::kBlock);
+  EXPECT_EQ(saved("gradient_checkpointing: offload\n"), SavedActivations::kOffload);
+  EXPECT_EQ(saved("activation_offloading: true\n"), SavedActivations::kOffload);
+  EXPECT_EQ(saved("gradient_checkpointing: true\nactivation_offloading: true\n"), SavedActivations::kOffload);
+  EXPECT_EQ(saved("gradient_checkpointing: true\nenable_activation_offloading: false\n"), SavedActivations::kBlock);
+  EXPECT_THROW((void)saved("gradient_checkpointing: none\nactivation_offloading: true\n"), ConfigError);
+  EXPECT_THROW((void)saved("gradient_checkpointing: offload\nactivation_offloading: false\n"), ConfigError);
+  // The command line wins over the file, whichever of the two it names.
+  EXPECT_EQ(load("activation_offloading: true\n", {{"gradient_checkpointing", "none"}}).compute.saved_activations,
+            SavedActivations::kNone);
+  EXPECT_EQ(load("gradient_checkpointing: none\n", {{"activation_offloading", "true"}}).compute.saved_activations,
+            SavedActivations::kOffload);
+}
+
+TEST_F(LoadSettings, MicroBatchesMayBeLeftToThePlan) {
+  auto run = load("micro_batch_size: auto\nglobal_batch_size: 24\n");
+  EXPECT_EQ(run.schedule.micro_batch_size, 0);
+  EXPECT_EQ(run.schedule.gradient_accumulation_steps, 24);
+  EXPECT_EQ(load("micro_batch_size: auto\n").schedule.gradient_accumulation_steps, 8);
+  EXPECT_EQ(load("micro_batch_size: 3\n").schedule.micro_batch_size, 3);
+  EXPECT_THROW((void)load("micro_batch_size: 0\n"), ConfigError);
+  EXPECT_THROW((void)load("micro_batch_size: automatic\n"), ConfigError);
+}
+
+TEST_F(LoadSettings, TheLimitOfAGpuIsASize) {
+  EXPECT_EQ(load("gpu_memory_limit: 22GiB\n").compute.gpu_memory_limit, uint64_t{22} << 30);
+  EXPECT_FALSE(load("").compute.gpu_memory_limit.has_value());
+  EXPECT_THROW((void)load("gpu_memory_limit: much\n"), ConfigError);
+  EXPECT_THROW((void)load("gpu_memory_limit: 22GiB\ndevice: cpu\n"), ConfigError);
+}
+
 TEST_F(LoadSettings, DatasetKeysAreRead) {
   const auto run = load_settings({.files = {folder_.write("run.yaml", R"(base_model: m
 output_dir: o

@@ -73,6 +73,8 @@ const std::set<std::string> kWorks{"schema_version",
                                    "device",
                                    "bf16",
                                    "gradient_checkpointing",
+                                   "activation_offloading",
+                                   "gpu_memory_limit",
                                    "threads",
                                    "seed",
                                    "data_seed",
@@ -109,7 +111,6 @@ const std::set<std::string> kLater{"special_tokens",
                                    "tf32",
                                    "attn_implementation",
                                    "chunked_cross_entropy",
-                                   "gpu_memory_limit",
                                    "eval_metrics",
                                    "eval_prompts",
                                    "early_stopping_patience",
@@ -192,6 +193,7 @@ TEST(SettingsTable, EveryNameIsRead) {
       value = setting.type.kind == Kind::kInteger || setting.type.kind == Kind::kNumber ? io::Json(4)
               : setting.type.kind == Kind::kBoolean                                     ? io::Json(true)
               : setting.type.kind == Kind::kChoice ? choice_json(setting.type.choices.front())
+              : setting.name == "gpu_memory_limit" ? io::Json("22GiB")
                                                    : io::Json("some");
     }
     std::vector<Alias> names{{setting.name, "", Translation::kSame}};

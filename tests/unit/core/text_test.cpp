@@ -89,6 +89,21 @@ TEST(Numbers, BytesAreReadable) {
   EXPECT_EQ(format_bytes(std::numeric_limits<uint64_t>::max()), "16777216.0 TiB");
 }
 
+TEST(Numbers, BytesAreReadInEveryUnit) {
+  EXPECT_EQ(parse_bytes("8GiB"), uint64_t{8} << 30);
+  EXPECT_EQ(parse_bytes(" 512 MiB "), uint64_t{512} << 20);
+  EXPECT_EQ(parse_bytes("1.5g"), uint64_t{3} << 29);
+  EXPECT_EQ(parse_bytes("24GB"), uint64_t{24000000000});
+  EXPECT_EQ(parse_bytes("2TiB"), uint64_t{2} << 40);
+  EXPECT_EQ(parse_bytes("3k"), 3072U);
+  EXPECT_EQ(parse_bytes("1048576"), 1048576U);
+  EXPECT_EQ(parse_bytes("7 B"), 7U);
+  for (const char* text :
+       {"", "GiB", "8 bananas", "8GiBB", "-1GiB", "0", "8,5GiB", "nan", "inf", "9e30", "8 Gi B", "8XB"}) {
+    EXPECT_FALSE(parse_bytes(text)) << text;
+  }
+}
+
 TEST(Numbers, DoublesReadBackTheSame) {
   for (const double value : {0.1, 1e-5, 2e-4, 1.0 / 3, 1e300, -0.0, 5e-324, 123456789.0}) {
     const auto back = parse_double(format_double(value));

@@ -51,9 +51,10 @@ __device__ __forceinline__ void fetch_tile(unsigned char* staged, const Nf4View&
   if (at + 16 <= bytes) {
     __pipeline_memcpy_async(to, q.codes + at, 16);
   } else if (at < bytes) {  // by hand: a zero fill known only at run time becomes fifteen copy instructions
+#pragma unroll 1
     for (int i = 0; i < 16; ++i) to[i] = at + i < bytes ? q.codes[at + i] : static_cast<unsigned char>(0);
   }
-  __pipeline_commit();  // an empty group too: waits count groups
+  __pipeline_commit();  // an empty group too: waits count groups. The last group is always empty.
 }
 
 // `vectors` of kVectorWidth<T> weights, none of which crosses a row's end.
@@ -96,12 +97,10 @@ __global__ void __launch_bounds__(kThreads)
         values[i] = as_source<kSource>(__fmul_rn(my_table[(codes >> shift & 15) * 32], scale));
       }
       const auto row = static_cast<int>(__umul64hi(static_cast<uint64_t>(vector), rows.inverse));
-      T* to = weight + vector * kWidth + static_cast<int64_t>(row) * rows.gap;
-      __stcg(reinterpret_cast<uint4*>(to), pack(values));  // a plain store here becomes four of four bytes
+      store_global(weight + vector * kWidth + int64_t{row} * rows.gap, values);
     }
     __syncthreads();  // before the next tile's codes and scales
   }
-  __pipeline_wait_prior(0);
 }
 
 // Any width, distance and address.

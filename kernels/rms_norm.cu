@@ -64,8 +64,8 @@ __global__ void __launch_bounds__(kThreads)
                              const T* __restrict__ x, int64_t ld_x, const float* __restrict__ rstd,
                              const T* __restrict__ weight, int dim) {
   constexpr int kWidth = kRow == Row::kElement ? 1 : kVectorWidth<T>;
-  // Left to itself, the compiler takes four rounds at once and spills. A host's compiler does not read pragmas.
-  [[maybe_unused]] constexpr int kUnrolled = sizeof(T) == 4 ? 2 : 1;
+  // Left to itself, the compiler takes four rounds at once and spills.
+  constexpr int kUnrolled = sizeof(T) == 4 ? 2 : 1;
   T* held_dy = dynamic_shared<T>();
   T* held_x = held_dy + dim;
   const int64_t row = blockIdx.x;

@@ -10,15 +10,20 @@ using namespace kernel_test;
 
 constexpr float kEps = 1e-5F;
 
+enum Matrix { kX, kY, kWeight, kDelta, kSum, kDx, kDy, kNone };
+
 struct Case {
   int64_t rows, dim;
   int64_t gap = 0;         // elements between the rows of x, y, dx and dy
   size_t offset = 0;       // elements before each matrix
   double deviation = 2.0;  // of x
+  int misplaced = kNone;   // the matrix that lies one element further than the others
 };
 void PrintTo(const Case& c, std::ostream* out) {
-  *out << c.rows << "x" << c.dim << " gap " << c.gap << " offset " << c.offset << " deviation " << c.deviation;
+  *out << c.rows << "x" << c.dim << " gap " << c.gap << " offset " << c.offset << " deviation " << c.deviation
+       << " misplaced " << c.misplaced;
 }
+size_t offset(const Case& c, Matrix matrix) { return c.offset + (c.misplaced == matrix ? 1 : 0); }
 size_t count(const Case& c) { return static_cast<size_t>(c.rows * c.dim); }
 
 std::vector<double> exact_rstd(const std::vector<double>& x, int64_t dim) {
@@ -60,9 +65,9 @@ void norms(const Case& c) {
   const int64_t ld = c.dim + c.gap;
   const auto x = random_values<T>(count(c), c.deviation, 1),
              weight = random_values<T>(static_cast<size_t>(c.dim), 1.0, 2);
-  const Buffer<T> d_x(spread(x, c.dim, ld), c.offset), d_weight(weight);
+  const Buffer<T> d_x(spread(x, c.dim, ld), offset(c, kX)), d_weight(weight, offset(c, kWeight));
   const auto [y, rstd] = under_all_schedules([&] {
-    const Buffer<T> d_y(d_x.size(), c.offset);
+    const Buffer<T> d_y(d_x.size(), offset(c, kY));
     const Buffer<float> d_rstd(static_cast<size_t>(c.rows));
     EXPECT_EQ(rms_norm(d_y.data(), ld, d_rstd.data(), d_x.data(), ld, d_weight.data(), c.rows, c.dim, kEps, nullptr),
               cudaSuccess);
@@ -80,10 +85,11 @@ void adds_and_norms(const Case& c, SumIs place) {
   const auto weight = random_values<T>(static_cast<size_t>(c.dim), 1.0, 5);
   std::vector<T> wanted_sum;
   for (size_t i = 0; i < residual.size(); ++i) wanted_sum.push_back(rounded<T>(real(residual[i]) + real(delta[i])));
-  const Buffer<T> d_weight(weight, c.offset);
+  const Buffer<T> d_weight(weight, offset(c, kWeight));
   const auto [y, rstd, sum] = under_all_schedules([&] {
-    const Buffer<T> d_y(static_cast<size_t>((c.rows - 1) * ld + c.dim), c.offset), d_own(count(c), c.offset);
-    const Buffer<T> d_residual(residual, c.offset), d_delta(delta, c.offset);
+    const Buffer<T> d_y(static_cast<size_t>((c.rows - 1) * ld + c.dim), offset(c, kY)),
+        d_own(count(c), offset(c, kSum));
+    const Buffer<T> d_residual(residual, offset(c, kX)), d_delta(delta, offset(c, kDelta));
     const Buffer<float> d_rstd(static_cast<size_t>(c.rows));
     const Buffer<T>& d_sum = place == SumIs::kItsOwn ? d_own : place == SumIs::kResidual ? d_residual : d_delta;
     EXPECT_EQ(add_rms_norm(d_y.data(), ld, d_rstd.data(), d_sum.data(), d_residual.data(), d_delta.data(),
@@ -126,10 +132,11 @@ void goes_back(const Case& c) {
                                  std::abs(real(dx[at]))));
     }
   }
-  const Buffer<T> d_dy(spread(dy, c.dim, ld), c.offset), d_x(spread(x, c.dim, ld), c.offset), d_weight(weight);
+  const Buffer<T> d_dy(spread(dy, c.dim, ld), offset(c, kDy)), d_x(spread(x, c.dim, ld), offset(c, kX));
+  const Buffer<T> d_weight(weight, offset(c, kWeight));
   const Buffer<float> d_rstd(rstd);
   const auto ours = under_all_schedules([&] {
-    const Buffer<T> d_dx(spread(dx, c.dim, ld), c.offset);
+    const Buffer<T> d_dx(spread(dx, c.dim, ld), offset(c, kDx));
     EXPECT_EQ(rms_norm_backward(d_dx.data(), ld, d_dy.data(), ld, d_x.data(), ld, d_rstd.data(), d_weight.data(),
                                 c.rows, c.dim, nullptr),
               cudaSuccess);
@@ -159,7 +166,11 @@ INSTANTIATE_TEST_SUITE_P(Sizes, RmsNorm,
 INSTANTIATE_TEST_SUITE_P(Distances, RmsNorm,
                          ::testing::Values(Case{3, 64, 16}, Case{3, 3072, 16}, Case{3, 64, 4}, Case{3, 64, 3},
                                            Case{3, 63, 1}));
-INSTANTIATE_TEST_SUITE_P(Addresses, RmsNorm, ::testing::Values(Case{2, 64, 0, 1}, Case{2, 64, 8, 4}));
+INSTANTIATE_TEST_SUITE_P(Addresses, RmsNorm,
+                         ::testing::Values(Case{2, 64, 0, 1}, Case{2, 64, 8, 4}, Case{2, 64, 0, 0, 2, kX},
+                                           Case{2, 64, 0, 0, 2, kY}, Case{2, 64, 0, 0, 2, kWeight},
+                                           Case{2, 64, 0, 0, 2, kDelta}, Case{2, 64, 0, 0, 2, kSum},
+                                           Case{2, 64, 0, 0, 2, kDx}, Case{2, 64, 0, 0, 2, kDy}));
 // Where eps is all of the mean, and where squares are large.
 INSTANTIATE_TEST_SUITE_P(Magnitudes, RmsNorm,
                          ::testing::Values(Case{2, 264, 0, 0, 1e-4}, Case{2, 264, 0, 0, 0.0},

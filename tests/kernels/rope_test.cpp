@@ -68,13 +68,14 @@ TEST_P(Rope, TurnsFloat32) { turns<float>(GetParam(), false); }
 TEST_P(Rope, TurnsFloat32Back) { turns<float>(GetParam(), true); }
 
 INSTANTIATE_TEST_SUITE_P(Models, Rope, ::testing::Values(Case{2, 64, 96, 96, 96}, Case{2, 50, 60, 128, 128}));
-// Half a head of 1, 3, 4, 7, 8, 12 (a multiple of 4 but not 8), 300 (more than threads); part of a head; one head more
-// than fits a round.
+// Half a head of 1, 3, 4, 7, 8, 12 (a multiple of 4 but not 8), 300 (more than threads); part of a head, also where
+// only the rows and the turning part allow vectors; one head more than fits a round.
 INSTANTIATE_TEST_SUITE_P(Sizes, Rope,
                          ::testing::Values(Case{1, 1, 1, 2, 2}, Case{3, 2, 3, 6, 6}, Case{3, 2, 3, 8, 8},
                                            Case{5, 4, 6, 14, 14}, Case{5, 4, 6, 16, 16}, Case{3, 5, 7, 24, 24},
                                            Case{2, 3, 4, 600, 600}, Case{3, 5, 7, 96, 48}, Case{3, 5, 7, 96, 72},
-                                           Case{3, 5, 7, 20, 16}, Case{2, 33, 34, 128, 128}, Case{2, 7, 7, 96, 96}));
+                                           Case{3, 3, 4, 20, 16}, Case{3, 3, 4, 18, 8}, Case{2, 33, 34, 128, 128},
+                                           Case{2, 7, 7, 96, 96}));
 INSTANTIATE_TEST_SUITE_P(Distances, Rope,
                          ::testing::Values(Case{3, 4, 6, 32, 32, 16}, Case{3, 4, 6, 32, 32, 4},
                                            Case{3, 4, 6, 32, 32, 1}));

@@ -10,11 +10,17 @@ using namespace kernel_test;
 
 struct Case {
   int64_t rows, dim;
-  int64_t gap = 0;    // elements between the rows of every matrix
-  size_t offset = 0;  // elements before every matrix
+  int64_t gap = 0;             // elements between the rows of [M, F]
+  int64_t wide_gap = 0;        // and of [M, 2F]
+  size_t offset = 0;           // elements before every matrix
+  size_t gradient_offset = 0;  // more of them before d_gate_up, where it is not gate_up
+
+  int64_t ld() const { return dim + gap; }
+  int64_t wide_ld() const { return 2 * dim + wide_gap; }
 };
 void PrintTo(const Case& c, std::ostream* out) {
-  *out << c.rows << "x" << c.dim << " gap " << c.gap << " offset " << c.offset;
+  *out << c.rows << "x" << c.dim << " gaps " << c.gap << ", " << c.wide_gap << " offsets " << c.offset << ", "
+       << c.gradient_offset;
 }
 size_t count(const Case& c) { return static_cast<size_t>(c.rows * c.dim); }
 
@@ -68,7 +74,7 @@ void expect_hidden(const std::vector<T>& hidden, const Inputs<T>& in) {
 template <class T>
 void goes_forward(const Case& c) {
   const Inputs<T> in(c);
-  const int64_t ld = c.dim + c.gap, wide_ld = 2 * c.dim + c.gap;
+  const int64_t ld = c.ld(), wide_ld = c.wide_ld();
   const Buffer<T> d_gate_up(spread(in.gate_up, 2 * c.dim, wide_ld), c.offset);
   const auto ours = under_all_schedules([&] {
     const Buffer<T> d_hidden(static_cast<size_t>((c.rows - 1) * ld + c.dim), c.offset);
@@ -85,10 +91,10 @@ enum class Hidden { kNone, kItsOwn, kDHidden };
 template <class T>
 void goes_back(const Case& c, bool in_place, Hidden place) {
   const Inputs<T> in(c);
-  const int64_t ld = c.dim + c.gap, wide_ld = 2 * c.dim + c.gap;
+  const int64_t ld = c.ld(), wide_ld = c.wide_ld();
   const auto [gradient, hidden] = under_all_schedules([&] {
     const Buffer<T> d_gate_up(spread(in.gate_up, 2 * c.dim, wide_ld), c.offset);
-    const Buffer<T> d_gradient(d_gate_up.size(), c.offset);
+    const Buffer<T> d_gradient(d_gate_up.size(), c.offset + c.gradient_offset);
     const Buffer<T> d_d_hidden(spread(in.d_hidden, c.dim, ld), c.offset);
     const Buffer<T> d_hidden(d_d_hidden.size(), c.offset);
     const Buffer<T>& to = in_place ? d_gate_up : d_gradient;
@@ -132,8 +138,12 @@ INSTANTIATE_TEST_SUITE_P(Sizes, Swiglu,
                          ::testing::Values(Case{1, 1}, Case{3, 3}, Case{3, 4}, Case{3, 7}, Case{3, 8}, Case{3, 9},
                                            Case{3, 12}, Case{2, 1023}, Case{2, 1024}, Case{2, 1028}, Case{2, 2047},
                                            Case{2, 2048}, Case{2, 2056}, Case{5, 264}, Case{2, 8192}, Case{1, 17920}));
-INSTANTIATE_TEST_SUITE_P(Distances, Swiglu, ::testing::Values(Case{3, 64, 16}, Case{3, 64, 4}, Case{3, 64, 1}));
-INSTANTIATE_TEST_SUITE_P(Addresses, Swiglu, ::testing::Values(Case{2, 64, 0, 1}, Case{2, 64, 0, 4}));
+// The third and fourth: distances allow vectors, the width does not.
+INSTANTIATE_TEST_SUITE_P(Distances, Swiglu,
+                         ::testing::Values(Case{3, 64, 16, 32}, Case{3, 64, 4, 4}, Case{3, 12, 4, 0}, Case{3, 6, 2, 0},
+                                           Case{3, 64, 1, 1}));
+INSTANTIATE_TEST_SUITE_P(Addresses, Swiglu,
+                         ::testing::Values(Case{2, 64, 0, 0, 1}, Case{2, 64, 0, 0, 4}, Case{2, 64, 0, 0, 0, 1}));
 
 TEST(SwigluLaunch, NoRowsAreNoLaunch) {
   float* none = nullptr;

@@ -16,8 +16,8 @@ BASE = {
     "config": {"core", "io"},
     "phi3": {"core", "io", "config"},
     "data": {"core", "io", "config", "phi3"},
-    "plan": {"core", "io", "config", "phi3"},
     "quant": {"core", "io"},
+    "plan": {"core", "io", "config", "phi3", "quant"},
 }
 ENGINE = {
     "ops": {"core", "quant"},

@@ -4,12 +4,13 @@
 #include <ATen/Parallel.h>
 
 #include <cstring>
-#include <string>
+#include <utility>
 
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/stop.h"
-#include "phi3tune/ops/ops.h"
+#include "phi3tune/ops/backend.h"
 #include "prequantized.h"
+#include "quantized_block.h"
 
 namespace phi3tune::model {
 namespace {
@@ -38,34 +39,85 @@ quant::FloatType to_float_type(io::DType dtype) {
 
 }  // namespace
 
-BaseWeights::BaseWeights(const phi3::ModelFolder& folder, const Phi3Options& options) : dtype_(options.compute_dtype) {
+plan::WeightShape weight_shape(const Phi3Options& options, const phi3::ModelFolder& folder) {
+  plan::WeightShape shape;
+  shape.quantize = options.quantize;
+  shape.block_size = options.nf4.block_size;
+  shape.double_quant = options.nf4.double_quant;
+  if (folder.is_prequantized(0, phi3::LinearKind::kO)) {
+    const auto& config = folder.config();
+    const auto held = read_prequantized(folder, phi3::linear_path(0, phi3::LinearKind::kO) + ".weight",
+                                        phi3::linear_out(config, phi3::LinearKind::kO),
+                                        phi3::linear_in(config, phi3::LinearKind::kO));
+    shape.quantize = true;
+    shape.block_size = held.block_size;
+    shape.double_quant = held.double_quant;
+  }
+  shape.element_size = c10::elementSize(options.compute_dtype);
+  shape.in_arena = ops::backend().extended;
+  return shape;
+}
+
+plan::StepShape step_shape(const Phi3Options& options, const phi3::ModelConfig& config) {
+  plan::StepShape shape;
+  shape.head_chunk = options.head_chunk;
+  shape.element_size = c10::elementSize(options.compute_dtype);
+  shape.wide_size = options.compute_dtype == at::kDouble ? 8 : 4;
+  shape.dropout = options.dropout > 0.0;
+  shape.extended = ops::backend().extended;
+  shape.ranks = options.ranks;
+  const auto layers = static_cast<size_t>(config.num_layers);
+  shape.saved = options.saved;
+  if (shape.saved.size() <= 1) {
+    shape.saved.assign(layers, shape.saved.empty() ? plan::SavedActivations::kNone : shape.saved.front());
+  }
+  require(shape.saved.size() == layers, "a policy for every layer");
+  return shape;
+}
+
+BaseWeights::BaseWeights(const phi3::ModelFolder& folder, const Phi3Options& options, std::shared_ptr<Arena> arena)
+    : options_(options), arena_(std::move(arena)), in_arena_(ops::backend().extended), dtype_(options.compute_dtype) {
   const auto& config = folder.config();
-  embedding_ = load_dense(folder.tensor("model.embed_tokens.weight"));
+  const auto shape = weight_shape(options, folder);
+  const auto step = step_shape(options, config);
+  places_ = plan::declare_weights(config, shape, step);
+  places_.layers.resize(static_cast<size_t>(config.num_layers));
+  scratch_places_ = plan::declare_scratch(config, shape, step);
+  block_ = arena_->part(plan::Part::kWeights, places_.bytes);
+  scratch_block_ = arena_->part(plan::Part::kScratch, scratch_places_.bytes);
+
+  embedding_ = load_dense(folder.tensor("model.embed_tokens.weight"), places_.embedding).matrix;
   for (int64_t i = 0; i < config.num_layers; ++i) {
     if (stop_requested()) {
       throw Interrupted("stopped while loading {}: nothing was trained yet", folder.path());
     }
     const auto prefix = fmt::format("model.layers.{}.", i);
+    const auto& places = places_.layers[static_cast<size_t>(i)];
     auto& layer = layers_.emplace_back();
-    layer.attention_norm = load_dense(folder.tensor(prefix + "input_layernorm.weight"));
-    layer.mlp_norm = load_dense(folder.tensor(prefix + "post_attention_layernorm.weight"));
+    layer.attention_norm = load_norm(folder.tensor(prefix + "input_layernorm.weight"), places.attention_norm);
+    layer.mlp_norm = load_norm(folder.tensor(prefix + "post_attention_layernorm.weight"), places.mlp_norm);
     for (const auto kind : kKinds) {
-      auto& linear = layer.linears[static_cast<size_t>(kind)];
+      const auto k = static_cast<size_t>(kind);
       const auto name = phi3::linear_path(i, kind) + ".weight";
-      if (options.quantize || folder.is_prequantized(i, kind)) {
-        linear.quantized =
-            load_quantized(folder, name, phi3::linear_out(config, kind), phi3::linear_in(config, kind), options.nf4);
-        bytes_ += linear.quantized->bytes();
+      if (shape.quantize) {
+        const int64_t out = phi3::linear_out(config, kind);
+        const int64_t in = phi3::linear_in(config, kind);
+        if (in_arena_) {
+          const auto layout = quant::nf4_layout(out, in, shape.block_size, shape.double_quant);
+          layer.linears[k].block = view(block_, places.quantized[k], at::kByte, static_cast<int64_t>(layout.bytes));
+        }
+        load_quantized(folder, name, out, in, kind, layer.linears[k]);
       } else {
-        linear.dense = load_dense(folder.tensor(name));
+        layer.linears[k].dense = load_dense(folder.tensor(name), places.dense[k]);
       }
     }
   }
-  final_norm_ = load_dense(folder.tensor("model.norm.weight"));
-  head_ = config.tie_word_embeddings ? embedding_ : load_dense(folder.tensor("lm_head.weight"));
+  final_norm_ = load_norm(folder.tensor("model.norm.weight"), places_.final_norm);
+  head_ = config.tie_word_embeddings ? ops::LinearWeight{embedding_}
+                                     : load_dense(folder.tensor("lm_head.weight"), places_.head);
 }
 
-at::Tensor BaseWeights::load_dense(const phi3::LocatedTensor& located) {
+at::Tensor BaseWeights::load_mapped(const phi3::LocatedTensor& located) {
   const auto bytes = located.data();
   const auto file_dtype = to_aten(located.entry->dtype);
   const auto options = at::TensorOptions().dtype(file_dtype);
@@ -82,40 +134,128 @@ at::Tensor BaseWeights::load_dense(const phi3::LocatedTensor& located) {
     loaded = loaded.to(dtype_);
     located.release();
   }
-  bytes_ += loaded.nbytes();
   return loaded;
 }
 
-quant::Nf4Tensor BaseWeights::load_quantized(const phi3::ModelFolder& folder, const std::string& name, int64_t out,
-                                             int64_t in, const quant::Nf4Options& options) {
-  const auto located = folder.tensor(name);
-  if (located.entry->dtype == io::DType::kU8) {
-    return read_prequantized(folder, name, out, in);
+ops::LinearWeight BaseWeights::place_dense(const at::Tensor& block, const plan::DenseBuffer& place) const {
+  ops::LinearWeight weight{view(block, place.offset, dtype_, place.rows, place.cols, place.ld)};
+  if (place.extra_rows > 0) {
+    weight.extended = view(block, place.offset, dtype_, place.rows + place.extra_rows, place.ld, place.ld);
   }
-  try {
-    auto quantized = quant::quantize_nf4(located.data(), to_float_type(located.entry->dtype), out, in, options, nullptr,
-                                         at::get_num_threads());
-    located.release();
-    return quantized;
-  } catch (const ModelError& fault) {
-    throw ModelError("{}: {}: {}", located.file->path(), name, fault.what());
-  }
+  return weight;
 }
 
-const at::Tensor& BaseWeights::linear(int64_t layer, phi3::LinearKind kind) {
-  const auto& held = layers_[static_cast<size_t>(layer)].linears[static_cast<size_t>(kind)];
+ops::LinearWeight BaseWeights::load_dense(const phi3::LocatedTensor& located, const plan::DenseBuffer& place) {
+  const auto loaded = load_mapped(located);
+  bytes_ += loaded.nbytes();
+  if (!in_arena_) {
+    return {loaded};
+  }
+  auto weight = place_dense(block_, place);
+  if (weight.extended.defined()) {
+    weight.extended.zero_();
+  }
+  ops::backend().memory.upload(weight.matrix, loaded.data_ptr());
+  located.release();
+  return weight;
+}
+
+at::Tensor BaseWeights::load_norm(const phi3::LocatedTensor& located, const plan::DenseBuffer& place) {
+  const auto weight = load_dense(located, place).matrix;
+  return weight.dim() == 1 ? weight : weight.squeeze(0);
+}
+
+bool BaseWeights::quantize_in_place(const phi3::LocatedTensor& located, phi3::LinearKind kind, Linear& linear) {
+  const auto& backend = ops::backend();
+  const auto bytes = located.data();
+  const auto& place = scratch_places_.weight[static_cast<size_t>(kind)];
+  const size_t room = static_cast<size_t>((place.rows + place.extra_rows) * place.ld) * c10::elementSize(dtype_);
+  if (backend.quantize == nullptr || bytes.size() > room) {
+    return false;
+  }
+  auto& shape = *linear.quantized;
+  const auto weights = view(scratch_block_, place.offset, at::kByte, static_cast<int64_t>(bytes.size()));
+  backend.memory.upload(weights, bytes.data());
+  const auto absmax = view(scratch_block_, scratch_places_.absmax, at::kFloat, shape.blocks());
+  const int64_t bad = backend.quantize(linear.block, absmax, weights, shape);
+  if (bad >= 0) {
+    throw ModelError("row {}, column {} is not a finite number; the model folder is damaged", bad / shape.cols,
+                     bad % shape.cols);
+  }
+  return true;
+}
+
+void BaseWeights::load_quantized(const phi3::ModelFolder& folder, const std::string& name, int64_t out, int64_t in,
+                                 phi3::LinearKind kind, Linear& linear) {
+  const auto located = folder.tensor(name);
+  if (located.entry->dtype == io::DType::kU8) {
+    linear.quantized = read_prequantized(folder, name, out, in);
+  } else {
+    const auto source = to_float_type(located.entry->dtype);
+    try {
+      if (in_arena_) {
+        linear.quantized.emplace();
+        linear.quantized->rows = out;
+        linear.quantized->cols = in;
+        linear.quantized->block_size = options_.nf4.block_size;
+        linear.quantized->double_quant = options_.nf4.double_quant;
+        linear.quantized->source = source;
+        if (quantize_in_place(located, kind, linear)) {
+          bytes_ += linear.block.nbytes();
+          located.release();
+          return;
+        }
+      }
+      linear.quantized =
+          quant::quantize_nf4(located.data(), source, out, in, options_.nf4, nullptr, at::get_num_threads());
+      located.release();
+    } catch (const ModelError& fault) {
+      throw ModelError("{}: {}: {}", located.file->path(), name, fault.what());
+    }
+  }
+  if (!in_arena_) {
+    bytes_ += linear.quantized->bytes();
+    return;
+  }
+  upload_quantized(linear.block, *linear.quantized);
+  forget_bytes(*linear.quantized);
+  bytes_ += linear.block.nbytes();
+}
+
+ops::LinearWeight BaseWeights::linear(int64_t layer, phi3::LinearKind kind, const LoraPair* pair) {
+  const auto k = static_cast<size_t>(kind);
+  const auto& held = layers_[static_cast<size_t>(layer)].linears[k];
   if (!held.quantized) {
     return held.dense;
   }
-  auto& scratch = scratch_[static_cast<size_t>(kind)];
-  if (!scratch.weight.defined()) {
-    scratch.weight = at::empty({held.quantized->rows, held.quantized->cols}, at::dtype(dtype_));
+  auto& scratch = scratch_[k];
+  if (!scratch.weight.matrix.defined()) {
+    scratch.weight = place_dense(scratch_block_, scratch_places_.weight[k]);
+    if (scratch.weight.extended.defined()) {
+      scratch.weight.extended.zero_();
+    }
   }
   if (scratch.layer != layer) {
-    ops::dequantize(scratch.weight, *held.quantized);
+    ops::dequantize(scratch.weight.matrix, *held.quantized, held.block);
+    ++dequantisations_;
+    if (pair != nullptr) {
+      ops::write_extension(scratch.weight, pair->a, pair->b, pair->scale);
+    }
     scratch.layer = layer;
   }
-  return scratch.weight;
+  return pair == nullptr ? ops::LinearWeight{scratch.weight.matrix} : scratch.weight;
+}
+
+void BaseWeights::adapter_changed(const LoraAdapters& adapters) {
+  for (auto& scratch : scratch_) {
+    scratch.layer = -1;
+  }
+  for (const auto& pair : adapters.pairs()) {
+    const auto& held = layers_[static_cast<size_t>(pair.layer)].linears[static_cast<size_t>(pair.kind)];
+    if (!held.quantized) {
+      ops::write_extension(held.dense, pair.a, pair.b, pair.scale);
+    }
+  }
 }
 
 }  // namespace phi3tune::model

@@ -4,8 +4,10 @@
 
 #include <cmath>
 #include <numbers>
+#include <utility>
 
 #include "phi3tune/core/hash.h"
+#include "phi3tune/ops/backend.h"
 #include "phi3tune/ops/ops.h"
 
 namespace phi3tune::model {
@@ -51,9 +53,30 @@ void fill_a(at::Tensor& a, const Stream& stream, bool gaussian) {
 
 }  // namespace
 
+Ranks ranks_of(const phi3::ModelConfig& model, const phi3::AdapterConfig& config) {
+  Ranks ranks(static_cast<size_t>(model.num_layers));
+  for (int64_t layer = 0; layer < model.num_layers; ++layer) {
+    for (const auto kind : kKinds) {
+      const auto path = phi3::linear_path(layer, kind);
+      ranks[static_cast<size_t>(layer)][static_cast<size_t>(kind)] = config.targets(path) ? config.rank_of(path) : 0;
+    }
+  }
+  return ranks;
+}
+
+int64_t parameters_of(const phi3::ModelConfig& model, const Ranks& ranks) {
+  int64_t total = 0;
+  for (const auto& layer : ranks) {
+    for (const auto kind : kKinds) {
+      total += layer[static_cast<size_t>(kind)] * (phi3::linear_in(model, kind) + phi3::linear_out(model, kind));
+    }
+  }
+  return total;
+}
+
 LoraAdapters::LoraAdapters(const phi3::ModelConfig& model, const phi3::AdapterConfig& config,
-                           at::ScalarType compute_dtype, uint64_t seed, bool gaussian)
-    : config_(config), index_(static_cast<size_t>(model.num_layers)) {
+                           at::ScalarType compute_dtype, uint64_t seed, bool gaussian, std::shared_ptr<Arena> arena)
+    : arena_(std::move(arena)), config_(config), index_(static_cast<size_t>(model.num_layers)) {
   for (auto& layer : index_) {
     layer.fill(-1);
   }
@@ -76,9 +99,16 @@ LoraAdapters::LoraAdapters(const phi3::ModelConfig& model, const phi3::AdapterCo
   }
 
   const auto master_dtype = compute_dtype == at::kDouble ? at::kDouble : at::kFloat;
-  parameters_ = at::zeros({total}, at::dtype(master_dtype));
-  gradients_ = at::zeros({total}, at::dtype(master_dtype));
-  compute_ = compute_dtype == master_dtype ? parameters_ : at::zeros({total}, at::dtype(compute_dtype));
+  plan::StepShape shape;
+  shape.element_size = c10::elementSize(compute_dtype);
+  shape.wide_size = c10::elementSize(master_dtype);
+  const auto buffers = plan::declare_adapter(total, shape);
+  const auto block = arena_->part(plan::Part::kAdapter, buffers.bytes);
+  parameters_ = view(block, buffers.parameters, master_dtype, total);
+  gradients_ = view(block, buffers.gradients, master_dtype, total);
+  compute_ = compute_dtype == master_dtype ? parameters_ : view(block, buffers.copy, compute_dtype, total);
+  gradients_.zero_();
+  const auto start = at::zeros({total}, at::dtype(master_dtype));  // on the host
   int64_t offset = 0;
   for (auto& pair : pairs_) {
     const int64_t in = phi3::linear_in(model, pair.kind);
@@ -96,14 +126,16 @@ LoraAdapters::LoraAdapters(const phi3::ModelConfig& model, const phi3::AdapterCo
     pair.grad_b = view_b(gradients_);
     pair.compute_a = view_a(compute_);
     pair.compute_b = view_b(compute_);
+    auto start_a = view_a(start);
     offset = b_offset + out * pair.rank;
     const Stream stream(seed, pair.module_path);
     if (master_dtype == at::kDouble) {
-      fill_a<double>(pair.a, stream, gaussian);
+      fill_a<double>(start_a, stream, gaussian);
     } else {
-      fill_a<float>(pair.a, stream, gaussian);
+      fill_a<float>(start_a, stream, gaussian);
     }
   }
+  ops::backend().memory.upload(parameters_, start.data_ptr());
   refresh_compute_copies();
 }
 
@@ -111,6 +143,8 @@ const LoraPair* LoraAdapters::find(int64_t layer, phi3::LinearKind kind) const n
   const int64_t index = index_[static_cast<size_t>(layer)][static_cast<size_t>(kind)];
   return index < 0 ? nullptr : &pairs_[static_cast<size_t>(index)];
 }
+
+at::Tensor LoraAdapters::compute_copy() const { return compute_.is_same(parameters_) ? at::Tensor() : compute_; }
 
 void LoraAdapters::zero_gradients() { gradients_.zero_(); }
 

@@ -4,35 +4,49 @@
 
 #include <utility>
 
-#include "phi3tune/core/error.h"
-#include "phi3tune/core/text.h"
-
 namespace phi3tune::model {
 
-std::byte* Arena::reserve(size_t bytes) {
-  if (bytes > size_) {
-    memory_ = at::Tensor();  // give back before taking more
-    size_ = 0;
-    try {
-      memory_ = at::empty({static_cast<int64_t>(bytes)}, at::dtype(at::kByte));
-    } catch (const c10::Error&) {
-      throw ResourceError(
-          "activations: {} could not be allocated; use a smaller micro_batch_size or sequence_len, or "
-          "gradient_checkpointing: block",
-          format_bytes(bytes));
-    }
-    size_ = bytes;
+StepTensors::StepTensors(plan::StepBuffers buffers, Arena& arena, at::ScalarType compute_dtype)
+    : buffers_(std::move(buffers)),
+      block_(arena.part(plan::Part::kStep, buffers_.bytes)),
+      compute_dtype_(compute_dtype) {}
+
+at::ScalarType StepTensors::dtype(const plan::Buffer& buffer) const {
+  switch (buffer.element) {
+    case plan::Element::kCompute:
+      return compute_dtype_;
+    case plan::Element::kWide:
+      return compute_dtype_ == at::kDouble ? at::kDouble : at::kFloat;
+    case plan::Element::kInt64:
+      return at::kLong;
+    case plan::Element::kInt32:
+      return at::kInt;
   }
-  return static_cast<std::byte*>(memory_.data_ptr());
+  return compute_dtype_;
 }
 
-StepTensors::StepTensors(plan::StepBuffers buffers, Arena& arena, at::ScalarType compute_dtype)
-    : buffers_(std::move(buffers)), base_(arena.reserve(buffers_.bytes)), compute_dtype_(compute_dtype) {}
+at::Tensor StepTensors::view(const plan::Buffer& buffer) const {
+  return model::view(block_, buffer.offset, dtype(buffer), buffer.rows, buffer.cols, buffer.ld);
+}
 
-at::Tensor StepTensors::view(const plan::Buffer& buffer, int64_t columns) const {
-  const auto wide = compute_dtype_ == at::kDouble ? at::kDouble : at::kFloat;
-  return at::from_blob(base_ + buffer.offset, {buffer.rows, columns < 0 ? buffer.cols : columns},
-                       at::dtype(buffer.wide ? wide : compute_dtype_));
+at::Tensor StepTensors::flat(const plan::Buffer& buffer) const {
+  return model::view(block_, buffer.offset, dtype(buffer), buffer.rows * buffer.cols);
+}
+
+at::Tensor StepTensors::dropped(int64_t columns) const {
+  if (buffers_.dropped.rows == 0) {
+    return {};
+  }
+  return model::view(block_, buffers_.dropped.offset, compute_dtype_, buffers_.dropped.rows, columns, columns);
+}
+
+at::Tensor StepTensors::d_lora(const at::Tensor& dy, int64_t rank, bool extended) const {
+  if (extended) {
+    const auto* behind = static_cast<const std::byte*>(dy.data_ptr()) + dy.size(1) * dy.element_size();
+    return model::view(block_, static_cast<size_t>(behind - static_cast<const std::byte*>(block_.data_ptr())),
+                       compute_dtype_, dy.size(0), rank, dy.stride(0));
+  }
+  return model::view(block_, buffers_.d_lora.offset, compute_dtype_, buffers_.d_lora.rows, rank, rank);
 }
 
 }  // namespace phi3tune::model

@@ -37,7 +37,7 @@ void rope(const at::Tensor& qkv, const at::Tensor& cosine, const at::Tensor& sin
   const at::ScalarType dtype = check.compute_dtype("qkv", qkv);
   check.heads(heads);
   const int64_t tokens = check.size("qkv", qkv, 2, 0);
-  check.tensor("qkv", qkv, dtype, {tokens, qkv_width(heads)});
+  check.rows("qkv", qkv, dtype, {tokens, qkv_width(heads)});
   check.tensor("cosine", cosine, wide_dtype(dtype), {tokens, heads.rotary_dim / 2});
   check.tensor("sine", sine, wide_dtype(dtype), {tokens, heads.rotary_dim / 2});
   backend().rope(qkv, cosine, sine, heads, inverse);
@@ -79,7 +79,7 @@ void attention(const at::Tensor& out, const at::Tensor& lse, const at::Tensor& q
   check.heads(heads);
   const int64_t tokens = check.size("qkv", qkv, 2, 0);
   check.tensor("qkv", qkv, dtype, {tokens, qkv_width(heads)});
-  check.tensor("out", out, dtype, {tokens, heads.num_heads * heads.head_dim});
+  check.rows("out", out, dtype, {tokens, heads.num_heads * heads.head_dim});
   check.tensor("lse", lse, wide_dtype(dtype), {heads.num_heads, tokens});
   check.documents(documents, tokens);
   check.that(window >= 0, "the window is negative");
@@ -93,8 +93,8 @@ void attention_backward(const at::Tensor& dqkv, const at::Tensor& dout, const at
   check.heads(heads);
   const int64_t tokens = check.size("qkv", qkv, 2, 0);
   check.tensor("qkv", qkv, dtype, {tokens, qkv_width(heads)});
-  check.tensor("dqkv", dqkv, dtype, {tokens, qkv_width(heads)});
-  check.tensor("out", out, dtype, {tokens, heads.num_heads * heads.head_dim});
+  check.rows("dqkv", dqkv, dtype, {tokens, qkv_width(heads)});
+  check.rows("out", out, dtype, {tokens, heads.num_heads * heads.head_dim});
   check.tensor("dout", dout, dtype, {tokens, heads.num_heads * heads.head_dim});
   check.tensor("lse", lse, wide_dtype(dtype), {heads.num_heads, tokens});
   check.documents(documents, tokens);

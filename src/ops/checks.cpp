@@ -5,6 +5,7 @@
 #include <string>
 
 #include "phi3tune/core/error.h"
+#include "phi3tune/ops/backend.h"
 
 namespace phi3tune::ops {
 namespace {
@@ -23,6 +24,24 @@ at::ScalarType wide_dtype(at::ScalarType dtype) noexcept { return dtype == at::k
 
 void Check::tensor(const char* name, const at::Tensor& tensor, at::ScalarType dtype,
                    std::initializer_list<int64_t> shape) const {
+  shape_of(name, tensor, dtype, shape);
+  if (!tensor.is_contiguous()) {
+    refuse_layout(name, tensor);
+  }
+}
+
+void Check::rows(const char* name, const at::Tensor& tensor, at::ScalarType dtype,
+                 std::initializer_list<int64_t> shape) const {
+  shape_of(name, tensor, dtype, shape);
+  const bool rows_in_order = tensor.numel() == 0 || ((tensor.size(1) == 1 || tensor.stride(1) == 1) &&
+                                                     (tensor.size(0) == 1 || tensor.stride(0) >= tensor.size(1)));
+  if (!(backend().strided ? rows_in_order : tensor.is_contiguous())) {
+    refuse_layout(name, tensor);
+  }
+}
+
+void Check::shape_of(const char* name, const at::Tensor& tensor, at::ScalarType dtype,
+                     std::initializer_list<int64_t> shape) const {
   const at::IntArrayRef wanted(shape.begin(), shape.size());
   if (!tensor.defined()) {
     throw InternalError("internal error: {}: {} is undefined, wanted {} {}", op_, name, c10::toString(dtype),
@@ -32,10 +51,11 @@ void Check::tensor(const char* name, const at::Tensor& tensor, at::ScalarType dt
     throw InternalError("internal error: {}: {} is {} {}, wanted {} {}", op_, name, c10::toString(tensor.scalar_type()),
                         shape_text(tensor.sizes()), c10::toString(dtype), shape_text(wanted));
   }
-  if (!tensor.is_contiguous()) {
-    throw InternalError("internal error: {}: {} {} is not contiguous (strides {})", op_, name,
-                        shape_text(tensor.sizes()), shape_text(tensor.strides()));
-  }
+}
+
+void Check::refuse_layout(const char* name, const at::Tensor& tensor) const {
+  throw InternalError("internal error: {}: {} {} is not contiguous (strides {})", op_, name, shape_text(tensor.sizes()),
+                      shape_text(tensor.strides()));
 }
 
 at::ScalarType Check::compute_dtype(const char* name, const at::Tensor& tensor) const {

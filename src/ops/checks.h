@@ -17,6 +17,9 @@ class Check {
   // Defined, contiguous, of this dtype and shape.
   void tensor(const char* name, const at::Tensor& tensor, at::ScalarType dtype,
               std::initializer_list<int64_t> shape) const;
+  // The same, but rows may be further apart than they are wide where the back end takes that.
+  void rows(const char* name, const at::Tensor& tensor, at::ScalarType dtype,
+            std::initializer_list<int64_t> shape) const;
   // float32, bfloat16 or float64.
   at::ScalarType compute_dtype(const char* name, const at::Tensor& tensor) const;
   // The size of one axis of a tensor that has `axes` of them.
@@ -29,6 +32,10 @@ class Check {
   void dropout(const DropoutKey& key, const Documents& documents) const;
 
  private:
+  void shape_of(const char* name, const at::Tensor& tensor, at::ScalarType dtype,
+                std::initializer_list<int64_t> shape) const;
+  [[noreturn]] void refuse_layout(const char* name, const at::Tensor& tensor) const;
+
   const char* op_;
 };
 

@@ -9,33 +9,34 @@ namespace phi3tune::ops {
 
 at::Tensor definition::linear(const at::Tensor& x, const at::Tensor& weight) { return at::matmul(x, weight.t()); }
 
-void linear(const at::Tensor& y, const at::Tensor& x, const at::Tensor& weight) {
+void linear(const at::Tensor& y, const at::Tensor& x, const LinearWeight& weight) {
   const Check check("linear");
   const at::ScalarType dtype = check.compute_dtype("x", x);
   const int64_t tokens = check.size("x", x, 2, 0);
-  const int64_t outputs = check.size("weight", weight, 2, 0);
-  check.tensor("x", x, dtype, {tokens, x.size(1)});
-  check.tensor("weight", weight, dtype, {outputs, x.size(1)});
-  check.tensor("y", y, dtype, {tokens, outputs});
+  const int64_t outputs = check.size("weight", weight.matrix, 2, 0);
+  check.rows("x", x, dtype, {tokens, x.size(1)});
+  check.rows("weight", weight.matrix, dtype, {outputs, x.size(1)});
+  check.rows("y", y, dtype, {tokens, outputs});
   backend().linear(y, x, weight);
 }
 
-void linear_input_gradient(const at::Tensor& dx, const at::Tensor& dy, const at::Tensor& weight, bool accumulate) {
+void linear_input_gradient(const at::Tensor& dx, const at::Tensor& dy, const LinearWeight& weight) {
   const Check check("linear_input_gradient");
   const at::ScalarType dtype = check.compute_dtype("dy", dy);
   const int64_t tokens = check.size("dy", dy, 2, 0);
-  const int64_t inputs = check.size("weight", weight, 2, 1);
-  check.tensor("dy", dy, dtype, {tokens, dy.size(1)});
-  check.tensor("weight", weight, dtype, {dy.size(1), inputs});
-  check.tensor("dx", dx, dtype, {tokens, inputs});
-  backend().linear_input_gradient(dx, dy, weight, accumulate);
+  const int64_t inputs = check.size("weight", weight.matrix, 2, 1);
+  check.rows("dy", dy, dtype, {tokens, dy.size(1)});
+  check.rows("weight", weight.matrix, dtype, {dy.size(1), inputs});
+  check.rows("dx", dx, dtype, {tokens, inputs});
+  backend().linear_input_gradient(dx, dy, weight);
 }
 
-void dequantize(const at::Tensor& out, const quant::Nf4Tensor& weight) {
+void dequantize(const at::Tensor& out, const quant::Nf4Tensor& weight, const at::Tensor& block) {
   const Check check("dequantize");
-  check.tensor("out", out, check.compute_dtype("out", out), {weight.rows, weight.cols});
-  check.that(static_cast<int64_t>(weight.packed.size()) == (weight.numel() + 1) / 2, "the NF4 tensor is not whole");
-  backend().dequantize(out, weight);
+  check.rows("out", out, check.compute_dtype("out", out), {weight.rows, weight.cols});
+  check.that(block.defined() || static_cast<int64_t>(weight.packed.size()) == (weight.numel() + 1) / 2,
+             "the NF4 tensor is not whole");
+  backend().dequantize(out, weight, block);
 }
 
 }  // namespace phi3tune::ops

@@ -21,32 +21,20 @@ void check_range(const Check& check, const at::Tensor& ids, int64_t limit, bool 
 
 }  // namespace
 
-at::Tensor definition::embed(const at::Tensor& ids, const at::Tensor& table) { return table.index_select(0, ids); }
-
-void embed(const at::Tensor& out, const at::Tensor& ids, const at::Tensor& table) {
-  const Check check("embed");
-  const at::ScalarType dtype = check.compute_dtype("table", table);
-  const int64_t tokens = check.size("ids", ids, 1, 0);
-  const int64_t vocabulary = check.size("table", table, 2, 0);
-  check.tensor("ids", ids, at::kLong, {tokens});
-  check.tensor("table", table, dtype, {vocabulary, table.size(1)});
-  check.tensor("out", out, dtype, {tokens, table.size(1)});
-  check_range(check, ids, vocabulary, false);
-  backend().embed(out, ids, table);
+at::Tensor definition::gather_rows(const at::Tensor& table, const at::Tensor& ids) {
+  return table.index_select(0, ids);
 }
 
-at::Tensor definition::gather_rows(const at::Tensor& x, const at::Tensor& rows) { return x.index_select(0, rows); }
-
-void gather_rows(const at::Tensor& out, const at::Tensor& x, const at::Tensor& rows) {
+void gather_rows(const at::Tensor& out, const at::Tensor& table, const at::Tensor& ids) {
   const Check check("gather_rows");
-  const at::ScalarType dtype = check.compute_dtype("x", x);
-  const int64_t count = check.size("rows", rows, 1, 0);
-  const int64_t tokens = check.size("x", x, 2, 0);
-  check.tensor("rows", rows, at::kLong, {count});
-  check.tensor("x", x, dtype, {tokens, x.size(1)});
-  check.tensor("out", out, dtype, {count, x.size(1)});
-  check_range(check, rows, tokens, true);
-  backend().gather_rows(out, x, rows);
+  const at::ScalarType dtype = check.compute_dtype("table", table);
+  const int64_t count = check.size("ids", ids, 1, 0);
+  const int64_t rows = check.size("table", table, 2, 0);
+  check.tensor("ids", ids, at::kLong, {count});
+  check.tensor("table", table, dtype, {rows, table.size(1)});
+  check.rows("out", out, dtype, {count, table.size(1)});
+  check_range(check, ids, rows, false);
+  backend().gather_rows(out, table, ids);
 }
 
 at::Tensor definition::scatter_rows(const at::Tensor& x, const at::Tensor& rows, int64_t count) {
@@ -60,7 +48,7 @@ void scatter_rows(const at::Tensor& out, const at::Tensor& x, const at::Tensor& 
   const int64_t tokens = check.size("out", out, 2, 0);
   check.tensor("rows", rows, at::kLong, {count});
   check.tensor("x", x, dtype, {count, out.size(1)});
-  check.tensor("out", out, dtype, {tokens, out.size(1)});
+  check.rows("out", out, dtype, {tokens, out.size(1)});
   check_range(check, rows, tokens, true);
   backend().scatter_rows(out, x, rows);
 }

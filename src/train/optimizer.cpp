@@ -2,31 +2,37 @@
 
 #include <ATen/ATen.h>
 
-#include <algorithm>
-#include <cmath>
 #include <utility>
 
 #include "phi3tune/core/error.h"
 #include "phi3tune/ops/ops.h"
+#include "phi3tune/plan/run_plan.h"
 
 namespace phi3tune::train {
 
-AdamW::AdamW(at::Tensor parameters, at::Tensor gradients, const config::ScheduleOptions& options)
+AdamW::AdamW(at::Tensor parameters, at::Tensor gradients, at::Tensor copy, const config::ScheduleOptions& options,
+             model::Arena& arena)
     : parameters_(std::move(parameters)),
       gradients_(std::move(gradients)),
+      copy_(std::move(copy)),
       beta1_(options.adam_beta1),
       beta2_(options.adam_beta2),
       epsilon_(options.adam_epsilon),
       weight_decay_(options.weight_decay) {
   require(parameters_.sizes() == gradients_.sizes() && parameters_.scalar_type() == gradients_.scalar_type(),
           "the optimizer's gradients do not fit its parameters");
-  state_.moment1 = at::zeros_like(parameters_);
-  state_.moment2 = at::zeros_like(parameters_);
+  plan::StepShape shape;
+  shape.wide_size = parameters_.element_size();
+  const int64_t count = parameters_.numel();
+  const auto buffers = plan::declare_optimizer(count, shape);
+  const auto block = arena.part(plan::Part::kOptimizer, buffers.bytes);
+  state_.moment1 = model::view(block, buffers.moment1, parameters_.scalar_type(), count);
+  state_.moment2 = model::view(block, buffers.moment2, parameters_.scalar_type(), count);
+  state_.moment1.zero_();
+  state_.moment2.zero_();
 }
 
-double AdamW::gradient_norm() const { return std::sqrt(ops::sum_of_squares(gradients_)); }
-
-void AdamW::update(double learning_rate, double gradient_scale) {
+void AdamW::update(double learning_rate, const at::Tensor& control) {
   ops::AdamWStep step;
   step.learning_rate = learning_rate;
   step.beta1 = beta1_;
@@ -34,12 +40,7 @@ void AdamW::update(double learning_rate, double gradient_scale) {
   step.epsilon = epsilon_;
   step.weight_decay = weight_decay_;
   step.step = ++state_.step;
-  step.gradient_scale = gradient_scale;
-  ops::adamw(parameters_, gradients_, state_.moment1, state_.moment2, step);
-}
-
-double clip_scale(double norm, double max_norm) noexcept {
-  return max_norm > 0.0 ? std::min(1.0, max_norm / (norm + 1e-6)) : 1.0;
+  ops::adamw(parameters_, gradients_, state_.moment1, state_.moment2, copy_, step, control);
 }
 
 }  // namespace phi3tune::train

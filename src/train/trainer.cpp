@@ -1,11 +1,14 @@
 #include "phi3tune/train/trainer.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/stop.h"
+#include "phi3tune/ops/backend.h"
 #include "phi3tune/train/memory.h"
 #include "phi3tune/train/token_batch.h"
 #include "train/sources.h"
@@ -23,6 +26,14 @@ std::vector<data::Row> training_rows(const data::Dataset& dataset, const config:
     throw DataError("there is no example to train on; see the report of the data");
   }
   return rows;
+}
+
+std::vector<int64_t> all_of(const std::vector<std::vector<int64_t>>& examples) {
+  std::vector<int64_t> all;
+  for (const auto& of_batch : examples) {
+    all.insert(all.end(), of_batch.begin(), of_batch.end());
+  }
+  return all;
 }
 
 constexpr const char* kWayOut =
@@ -43,7 +54,10 @@ Trainer::Trainer(Learner& learner, const data::Dataset& dataset, std::vector<Eva
       step_plan_(data::plan_steps(static_cast<int64_t>(rows_.size()), options_.schedule)),
       schedule_(options_.schedule, step_plan_.max_steps),
       evaluation_times_(options_.eval, step_plan_),
-      optimizer_(learner.parameters(), learner.gradients(), options_.schedule) {
+      ring_(learner.arena(), ring_steps(options_.logging_steps), options_.schedule.gradient_accumulation_steps,
+            most_evaluation_batches(evaluation_sets_, options_), learner.parameters().numel()),
+      optimizer_(learner.parameters(), learner.gradients(), learner.compute_copy(), options_.schedule,
+                 learner.arena()) {
   run_plan_.rows = static_cast<int64_t>(rows_.size());
   run_plan_.batches_per_epoch = step_plan_.batches_per_epoch;
   run_plan_.updates_per_epoch = step_plan_.updates_per_epoch;
@@ -60,6 +74,7 @@ TrainResult Trainer::run() {
   result_ = {};
   observer_.on_start(run_plan_);
   result_.status = train_epochs() ? TrainStatus::kFinished : TrainStatus::kStopped;
+  read_pending();
   result_.seconds = seconds_since(started);
   observer_.on_finish(result_);
   return result_;
@@ -93,77 +108,109 @@ bool Trainer::train_epochs() {
 }
 
 bool Trainer::train_step(const Step& step, double epochs_done) {
-  const Clock::time_point started = Clock::now();
-  const int64_t number = result_.steps + 1;
+  if (pending_.empty()) {
+    pending_since_ = Clock::now();
+  }
+  const auto place = static_cast<int64_t>(pending_.size());
+  Pending pending;
+  StepMetrics& metrics = pending.metrics;
+  metrics.step = result_.steps + 1;
   std::vector<data::MicroBatch> batches;
-  std::vector<int64_t> examples;
-  double weight = 0.0;  // of the whole step
   for (const std::vector<int64_t>& rows : step) {
     std::vector<data::Row> picked;
     for (const int64_t row : rows) {
       picked.push_back(rows_[static_cast<size_t>(row)]);
     }
     batches.push_back(data::make_micro_batch(dataset_.train, picked));
-    weight += batches.back().weight_sum();
-    examples.insert(examples.end(), batches.back().examples.begin(), batches.back().examples.end());
+    pending.weight += batches.back().weight_sum();
+    pending.examples.push_back(batches.back().examples);
   }
-  if (!(weight > 0.0)) {
-    throw DataError("step {}: none of its samples has a trained token: {}", number,
-                    describe_sources(&dataset_, dataset_.train, examples));
+  if (!(pending.weight > 0.0)) {
+    throw DataError("step {}: none of its samples has a trained token: {}", metrics.step,
+                    describe_sources(&dataset_, dataset_.train, all_of(pending.examples)));
   }
 
   learner_.zero_gradients();
-  ops::LossSums sums;
-  int64_t tokens = 0;
+  ring_.clear(place);
   for (size_t index = 0; index < batches.size(); ++index) {
     if (stop_requested()) {
       return false;
     }
     const data::MicroBatch& batch = batches[index];
-    const ops::LossSums batch_sums = learner_.forward_backward(to_token_batch(batch, learner_.wide_dtype()),
-                                                               1.0 / weight, static_cast<uint64_t>(result_.steps));
-    if (!std::isfinite(batch_sums.weighted_loss)) {
-      throw NumericsError("step {}: the loss of a micro-batch is {}, a finite number was expected; samples: {}; {}",
-                          number, batch_sums.weighted_loss, describe_sources(&dataset_, dataset_.train, batch.examples),
-                          kWayOut);
-    }
-    sums += batch_sums;
-    tokens += static_cast<int64_t>(batch.input_ids.size());
-    observer_.on_micro_batch(number, static_cast<int64_t>(index) + 1, static_cast<int64_t>(batches.size()));
+    learner_.forward_backward(to_token_batch(batch, learner_.wide_dtype()), 1.0 / pending.weight,
+                              static_cast<uint64_t>(result_.steps), ring_.losses(place, static_cast<int64_t>(index)));
+    metrics.trained_tokens += static_cast<int64_t>(batch.targets.size());
+    metrics.tokens += static_cast<int64_t>(batch.input_ids.size());
+    observer_.on_micro_batch(metrics.step, static_cast<int64_t>(index) + 1, static_cast<int64_t>(batches.size()));
   }
-
-  StepMetrics metrics;
-  metrics.grad_norm = optimizer_.gradient_norm();
-  if (!std::isfinite(metrics.grad_norm)) {
-    throw NumericsError("step {}: the norm of the gradients is {}, a finite number was expected; samples: {}; {}",
-                        number, metrics.grad_norm, describe_sources(&dataset_, dataset_.train, examples), kWayOut);
-  }
+  ops::step_norm(ring_.control(), ring_.norm(place), ring_.losses(place), ring_.partials(), learner_.gradients(),
+                 options_.schedule.max_grad_norm);
   metrics.learning_rate = schedule_.rate(result_.steps);
-  optimizer_.update(metrics.learning_rate, clip_scale(metrics.grad_norm, options_.schedule.max_grad_norm));
-  learner_.parameters_changed();
-
-  metrics.step = number;
+  optimizer_.update(metrics.learning_rate, ring_.control());
   metrics.epoch = epochs_done;
-  metrics.loss = sums.weighted_loss / weight;
-  metrics.trained_tokens = sums.targets;
-  metrics.tokens = tokens;
-  metrics.seconds = seconds_since(started);
-  metrics.tokens_per_second = metrics.seconds > 0.0 ? static_cast<double>(tokens) / metrics.seconds : 0.0;
-  metrics.memory_bytes = peak_resident_bytes();
-  result_.steps = number;
+  result_.steps = metrics.step;
   result_.epoch = epochs_done;
-  result_.trained_tokens += metrics.trained_tokens;
-  result_.tokens += tokens;
-  result_.training_seconds += metrics.seconds;
-  result_.last_loss = metrics.loss;
-  observer_.on_step(metrics);
+  pending_.push_back(std::move(pending));
+  if (static_cast<int64_t>(pending_.size()) == ring_.steps()) {
+    read_pending();
+  }
+  learner_.parameters_changed();
   return true;
 }
 
+void Trainer::check_finite(const Pending& step, const StepRing::Numbers& numbers) const {
+  for (size_t index = 0; index < step.examples.size(); ++index) {
+    if (!std::isfinite(numbers.losses[index])) {
+      throw NumericsError("step {}: the loss of a micro-batch is {}, a finite number was expected; samples: {}; {}",
+                          step.metrics.step, numbers.losses[index],
+                          describe_sources(&dataset_, dataset_.train, step.examples[index]), kWayOut);
+    }
+  }
+  if (!std::isfinite(numbers.norm)) {
+    throw NumericsError("step {}: the norm of the gradients is {}, a finite number was expected; samples: {}; {}",
+                        step.metrics.step, numbers.norm,
+                        describe_sources(&dataset_, dataset_.train, all_of(step.examples)), kWayOut);
+  }
+}
+
+void Trainer::read_pending() {
+  if (pending_.empty()) {
+    return;
+  }
+  const auto numbers = ring_.read(static_cast<int64_t>(pending_.size()));
+  const double seconds = seconds_since(pending_since_) / static_cast<double>(pending_.size());
+  const std::vector<Pending> steps = std::exchange(pending_, {});
+  for (size_t i = 0; i < steps.size(); ++i) {
+    try {
+      check_finite(steps[i], numbers[i]);
+    } catch (const NumericsError&) {
+      // The back end made no update from this step on.
+      const auto missing = static_cast<int64_t>(steps.size() - i);
+      optimizer_.forget_updates(missing);
+      result_.steps -= missing;
+      throw;
+    }
+    StepMetrics metrics = steps[i].metrics;
+    metrics.loss = std::accumulate(numbers[i].losses.begin(), numbers[i].losses.end(), 0.0) / steps[i].weight;
+    metrics.grad_norm = numbers[i].norm;
+    metrics.seconds = seconds;
+    metrics.tokens_per_second = seconds > 0.0 ? static_cast<double>(metrics.tokens) / seconds : 0.0;
+    metrics.memory_bytes = peak_resident_bytes();
+    result_.trained_tokens += metrics.trained_tokens;
+    result_.tokens += metrics.tokens;
+    result_.training_seconds += seconds;
+    result_.last_loss = metrics.loss;
+    observer_.on_step(metrics);
+  }
+}
+
 bool Trainer::evaluate_all(std::vector<EvalMetrics>& results) {
+  read_pending();
   std::vector<EvalMetrics> taken;
   for (const EvaluationSet& set : evaluation_sets_) {
-    auto metrics = evaluate(learner_, set, options_.schedule, options_.data, result_.steps, result_.epoch, observer_);
+    const auto sums = ring_.evaluation(evaluation_batches(set, options_.schedule, options_.data));
+    auto metrics =
+        evaluate(learner_, set, options_.schedule, options_.data, result_.steps, result_.epoch, sums, observer_);
     if (!metrics) {
       return false;
     }
@@ -172,6 +219,18 @@ bool Trainer::evaluate_all(std::vector<EvalMetrics>& results) {
   }
   results = std::move(taken);
   return true;
+}
+
+int64_t ring_steps(int64_t logging_steps) {
+  return ops::backend().asynchronous ? std::max<int64_t>(1, logging_steps) : 1;
+}
+
+int64_t most_evaluation_batches(const std::vector<EvaluationSet>& sets, const TrainerOptions& options) {
+  int64_t most = 0;
+  for (const EvaluationSet& set : sets) {
+    most = std::max(most, evaluation_batches(set, options.schedule, options.data));
+  }
+  return most;
 }
 
 }  // namespace phi3tune::train

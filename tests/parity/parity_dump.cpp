@@ -168,7 +168,9 @@ int run(const Arguments& arguments) {
   model::Phi3Options options;
   options.compute_dtype = dtype_of(arguments.at("dtype"));
   options.quantize = arguments.contains("quantize");
-  options.save_activations = !arguments.contains("recompute");
+  if (arguments.contains("recompute")) {
+    options.saved = {config::SavedActivations::kBlock};
+  }
   if (const auto rule = arguments.find("nested-rule"); rule != arguments.end() && rule->second == "lookup") {
     options.nf4.nested_rule = quant::NestedRule::kLookup;
   }

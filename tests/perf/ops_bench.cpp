@@ -47,7 +47,7 @@ void add(const char* name, void (*f)(benchmark::State&, at::ScalarType, bool)) {
 void bench_linear(benchmark::State& state, at::ScalarType dtype, bool ours) {
   const at::Tensor x = normal({kTokens, kHidden}, dtype), w = normal({2 * kInner, kHidden}, dtype);
   at::Tensor y = at::empty({kTokens, 2 * kInner}, dtype);
-  time(state, [&] { ours ? linear(y, x, w) : void(y = at::linear(x, w)); });
+  time(state, [&] { ours ? linear(y, x, {w}) : void(y = at::linear(x, w)); });
   state.counters["GFLOP/s"] =
       benchmark::Counter(2e-9 * kTokens * kHidden * 2 * kInner, benchmark::Counter::kIsIterationInvariantRate);
 }
@@ -55,7 +55,7 @@ void bench_linear(benchmark::State& state, at::ScalarType dtype, bool ours) {
 void bench_linear_gradient(benchmark::State& state, at::ScalarType dtype, bool ours) {
   const at::Tensor dy = normal({kTokens, 2 * kInner}, dtype), w = normal({2 * kInner, kHidden}, dtype);
   at::Tensor dx = at::empty({kTokens, kHidden}, dtype);
-  time(state, [&] { ours ? linear_input_gradient(dx, dy, w, false) : void(dx = at::mm(dy, w)); });
+  time(state, [&] { ours ? linear_input_gradient(dx, dy, {w}) : void(dx = at::mm(dy, w)); });
   state.counters["GFLOP/s"] =
       benchmark::Counter(2e-9 * kTokens * kHidden * 2 * kInner, benchmark::Counter::kIsIterationInvariantRate);
 }
@@ -118,7 +118,7 @@ void bench_swiglu_gradient(benchmark::State& state, at::ScalarType dtype, bool o
   const at::Tensor gate = gate_up.narrow(1, 0, kInner), up = gate_up.narrow(1, kInner, kInner);
   time(state, [&] {
     if (ours) {
-      swiglu_backward(d_gate_up, dh, gate_up);
+      swiglu_backward(d_gate_up, {}, dh, gate_up);
     } else {
       d_gate_up = at::cat({at::silu_backward(dh * up, gate), dh * at::silu(gate)}, 1);
     }
@@ -158,9 +158,10 @@ void bench_rope(benchmark::State& state, at::ScalarType dtype, bool ours) {
 void bench_cross_entropy(benchmark::State& state, at::ScalarType dtype, bool ours) {
   const at::Tensor logits = normal({1024, kVocabulary}, dtype), targets = at::randint(kVocabulary, {1024}, at::kLong);
   const at::Tensor weights = at::ones({1024}, at::kFloat);
+  const at::Tensor sums = at::zeros({2}, at::kDouble), row_losses = at::empty({2, 1024}, at::kFloat);
   time(state, [&] {
     if (ours) {
-      cross_entropy(logits, targets, weights, 1.0, true);
+      cross_entropy(sums, row_losses, logits, targets, weights, 1.0, true);
     } else {
       at::Tensor shares = at::log_softmax(logits.to(at::kFloat), 1);
       shares.gather(1, targets.unsqueeze(1)).sum();
@@ -170,26 +171,31 @@ void bench_cross_entropy(benchmark::State& state, at::ScalarType dtype, bool our
   });
 }
 
-// The two shapes of a layer's adapters that cost most: gate_up and down.
+// The two shapes of a layer's adapted linears that cost most, base and adapter: gate_up and down.
 void lora_of(benchmark::State& state, at::ScalarType dtype, bool ours, bool backward, int64_t in, int64_t out) {
   const at::Tensor x = normal({kTokens, in}, dtype), a = normal({kRank, in}, dtype), b = normal({out, kRank}, dtype);
   at::Tensor y = normal({kTokens, out}, dtype), u = at::empty({kTokens, kRank}, dtype), dx = at::zeros_like(x);
   const at::Tensor dy = normal({kTokens, out}, dtype);
   const at::Tensor grad_a = at::zeros({kRank, in}, at::kFloat), grad_b = at::zeros({out, kRank}, at::kFloat);
   at::Tensor du = at::empty_like(u);
-  lora_forward(y, u, x, a, b, 2.0);
+  const LinearWeight weight{normal({out, in}, dtype)};
+  const LowRank adapter{a, b, 2.0};
+  adapted_linear(y, u, x, x, weight, adapter);
   time(state, [&] {
     if (ours && backward) {
-      lora_weight_gradients(grad_a, grad_b, du, dy, x, u, b, 2.0);
-      lora_input_gradient(dx, du, a, {kOneDocument}, {});
+      lora_output_gradient(grad_b, du, dy, u, weight, adapter);
+      adapted_input_gradient(dx, {}, dy, du, weight, adapter, {kOneDocument}, {});
+      lora_input_weight_gradient(grad_a, du, x);
     } else if (ours) {
-      lora_forward(y, u, x, a, b, 2.0);
+      adapted_linear(y, u, x, x, weight, adapter);
     } else if (backward) {
       du = at::mm(dy, b).mul_(2.0);
       grad_b.add_(at::mm(dy.t(), u), 2.0);
       grad_a.add_(at::mm(du.t(), x));
+      at::mm_out(dx, dy, weight.matrix);
       dx.addmm_(du, a);
     } else {
+      at::mm_out(y, x, weight.matrix.t());
       y.add_(at::mm(at::mm(x, a.t()), b.t()), 2.0);
     }
   });
@@ -220,22 +226,32 @@ void bench_adamw(benchmark::State& state, at::ScalarType dtype, bool ours) {
   std::vector<at::Tensor> p{normal({kCount}, dtype)}, g{normal({kCount}, dtype)}, m{at::zeros({kCount}, dtype)},
       v{at::zeros({kCount}, dtype)};
   const std::vector<at::Tensor> steps{at::scalar_tensor(7.0, at::kFloat)};
+  const at::Tensor control = at::tensor({1.0, 0.0}, at::kDouble);
   time(state, [&] {
     if (ours) {
-      adamw(p[0], g[0], m[0], v[0], {.learning_rate = 1e-4, .step = 7});
+      adamw(p[0], g[0], m[0], v[0], {}, {.learning_rate = 1e-4, .step = 7}, control);
     } else {
       at::_fused_adamw_(p, g, m, v, {}, steps, 1e-4, 0.9, 0.999, 0.0, 1e-8, false, false);
     }
   });
 }
 
-void bench_sum_of_squares(benchmark::State& state, at::ScalarType dtype, bool ours) {
+void bench_norm_of_gradients(benchmark::State& state, at::ScalarType dtype, bool ours) {
   if (dtype != at::kFloat) {
     state.SkipWithError("gradients are float32");
     return;
   }
   const at::Tensor g = normal({25'000'000}, dtype);
-  time(state, [&] { benchmark::DoNotOptimize(ours ? sum_of_squares(g) : at::norm(g).item<double>()); });
+  const at::Tensor control = at::zeros({2}, at::kDouble), norm = at::zeros({1}, at::kDouble);
+  const at::Tensor losses = at::zeros({1, 2}, at::kDouble);
+  const at::Tensor partials = at::empty({(g.numel() + kNormBlock - 1) / kNormBlock}, at::kDouble);
+  time(state, [&] {
+    if (ours) {
+      step_norm(control, norm, losses, partials, g, 1.0);
+    } else {
+      benchmark::DoNotOptimize(at::norm(g).item<double>());
+    }
+  });
 }
 
 }  // namespace
@@ -263,7 +279,7 @@ int main(int argc, char** argv) {
   add("lora_down_gradient", bench_lora_down_gradient);
   add("dropout", bench_dropout);
   add("adamw_25M", bench_adamw);
-  add("sum_of_squares_25M", bench_sum_of_squares);
+  add("step_norm_25M", bench_norm_of_gradients);
   benchmark::Initialize(&argc, argv);
   benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();

@@ -5,9 +5,11 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "phi3tune/model/arena.h"
 #include "phi3tune/phi3/adapter_config.h"
 #include "phi3tune/phi3/model_config.h"
 
@@ -25,13 +27,17 @@ struct LoraPair {
   at::Tensor compute_a, compute_b;  // copies in the compute dtype; the masters themselves where that is the same
 };
 
+using Ranks = std::vector<std::array<int64_t, phi3::kLinearKinds>>;  // per layer; 0: not adapted
+Ranks ranks_of(const phi3::ModelConfig& model, const phi3::AdapterConfig& config);
+int64_t parameters_of(const phi3::ModelConfig& model, const Ranks& ranks);
+
 class LoraAdapters {
  public:
   // Pairs for every module of the config's targets, layer by layer, in the order qkv, o, gate_up, down; A
   // kaiming-uniform (U(-1/sqrt(in), 1/sqrt(in))) or gaussian (std 1/rank), B zero, from a counter-based stream of
-  // (seed, module path, element).
+  // (seed, module path, element). The flat buffers are the arena's adapter part.
   LoraAdapters(const phi3::ModelConfig& model, const phi3::AdapterConfig& config, at::ScalarType compute_dtype,
-               uint64_t seed, bool gaussian);
+               uint64_t seed, bool gaussian, std::shared_ptr<Arena> arena = std::make_shared<Arena>());
 
   const phi3::AdapterConfig& config() const noexcept { return config_; }
   const std::vector<LoraPair>& pairs() const noexcept { return pairs_; }
@@ -41,12 +47,15 @@ class LoraAdapters {
   // Flat, all pairs one after the other (A then B of each): [n] of the master dtype.
   const at::Tensor& parameters() const noexcept { return parameters_; }
   const at::Tensor& gradients() const noexcept { return gradients_; }
+  // The parameters rounded to the compute dtype; undefined where that is the masters' own.
+  at::Tensor compute_copy() const;
   int64_t count() const noexcept { return parameters_.numel(); }
   void zero_gradients();
   // After the masters changed.
   void refresh_compute_copies();
 
  private:
+  std::shared_ptr<Arena> arena_;
   phi3::AdapterConfig config_;
   std::vector<LoraPair> pairs_;
   std::vector<std::array<int64_t, phi3::kLinearKinds>> index_;  // per layer; -1: none

@@ -11,7 +11,6 @@
 
 namespace phi3tune::ops::definition {
 
-at::Tensor embed(const at::Tensor& ids, const at::Tensor& table);
 // transformers' Phi3RMSNorm; in float64 without its detour through float32.
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
 at::Tensor rope(const at::Tensor& qkv, const at::Tensor& cosine, const at::Tensor& sine, const HeadShape& heads,
@@ -26,11 +25,11 @@ at::Tensor dropout_factors(int64_t columns, const Documents& documents, const Dr
 at::Tensor dropout(const at::Tensor& x, const Documents& documents, const DropoutKey& key);
 // y + scale * (x A^T) B^T.
 at::Tensor lora(const at::Tensor& y, const at::Tensor& x, const at::Tensor& a, const at::Tensor& b, double scale);
-at::Tensor gather_rows(const at::Tensor& x, const at::Tensor& rows);
+at::Tensor gather_rows(const at::Tensor& table, const at::Tensor& ids);
 at::Tensor scatter_rows(const at::Tensor& x, const at::Tensor& rows, int64_t count);
 // Sum of weight * cross-entropy, a scalar of the wide dtype.
 at::Tensor cross_entropy(const at::Tensor& logits, const at::Tensor& targets, const at::Tensor& weights);
-// The new parameters and moments, in the dtype of the arguments.
+// The new parameters and moments, in the dtype of the arguments; the gradients are scaled already.
 struct AdamWState {
   at::Tensor parameters, moment1, moment2;
 };

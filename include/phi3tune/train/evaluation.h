@@ -20,11 +20,15 @@ struct EvaluationSet {
   const data::Dataset* dataset = nullptr;  // that the examples' sources belong to
 };
 
+// Batches that a set is taken in.
+int64_t evaluation_batches(const EvaluationSet& set, const config::ScheduleOptions& schedule,
+                           const config::DataOptions& data);
+
 // Mean over all trained tokens, in order, without dropout; nullopt when the stop flag was seen (polled per batch).
-// `step` and `epoch` are only carried into the result. Throws NumericsError naming the set and the sources of the first
-// batch whose loss is not finite.
+// sums: zeroed float64 [batches, 2] in the back end's memory. `step` and `epoch` are only carried into the result.
+// Throws NumericsError naming the set and the sources of the first batch whose loss is not finite.
 std::optional<EvalMetrics> evaluate(Learner& learner, const EvaluationSet& set, const config::ScheduleOptions& schedule,
-                                    const config::DataOptions& data, int64_t step, double epoch,
+                                    const config::DataOptions& data, int64_t step, double epoch, const at::Tensor& sums,
                                     TrainObserver& observer);
 
 // eval_steps >= 1: every so many updates; < 1: every ceil(share of all updates). evals_per_epoch: that many in each

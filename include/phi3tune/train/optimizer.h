@@ -1,4 +1,4 @@
-// AdamW over one flat buffer of parameters, and the norm it is clipped by.
+// AdamW over one flat buffer of parameters.
 //
 // torch.optim.AdamW's definition: p *= 1 - lr wd; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2;
 // p -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps). All of a LoRA adapter's parameters decay, as in the
@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "phi3tune/config/options.h"
+#include "phi3tune/model/arena.h"
 
 namespace phi3tune::train {
 
@@ -22,27 +23,27 @@ struct AdamWState {
 
 class AdamW {
  public:
-  // `parameters` and `gradients` [n], float32 or float64; the tensors share their memory with the caller's.
-  AdamW(at::Tensor parameters, at::Tensor gradients, const config::ScheduleOptions& options);
+  // `parameters` and `gradients` [n], float32 or float64; the tensors share their memory with the caller's. copy, if
+  // defined: [n] of the compute dtype, gets every update's parameters. The moments are the arena's optimizer part.
+  AdamW(at::Tensor parameters, at::Tensor gradients, at::Tensor copy, const config::ScheduleOptions& options,
+        model::Arena& arena);
 
-  // L2 norm of all gradients, in fp64 by a fixed order; not finite if any gradient is not.
-  double gradient_norm() const;
-  // One update with gradients multiplied by gradient_scale first.
-  void update(double learning_rate, double gradient_scale);
+  // One update, with the gradients' factor and the halt of `control` (ops::step_norm).
+  void update(double learning_rate, const at::Tensor& control);
+  // Takes back the count of updates that the back end did not make.
+  void forget_updates(int64_t count) noexcept { state_.step -= count; }
 
   const AdamWState& state() const noexcept { return state_; }
 
  private:
   at::Tensor parameters_;
   at::Tensor gradients_;
+  at::Tensor copy_;
   AdamWState state_;
   double beta1_;
   double beta2_;
   double epsilon_;
   double weight_decay_;
 };
-
-// torch.nn.utils.clip_grad_norm_: min(1, max_norm / (norm + 1e-6)); 1 when max_norm <= 0.
-double clip_scale(double norm, double max_norm) noexcept;
 
 }  // namespace phi3tune::train

@@ -7,6 +7,7 @@
 // micro-batches, its gradient is the same. The last step of an epoch takes the rows that are left.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <vector>
 
@@ -18,6 +19,7 @@
 #include "phi3tune/train/metrics.h"
 #include "phi3tune/train/optimizer.h"
 #include "phi3tune/train/schedule.h"
+#include "phi3tune/train/step_ring.h"
 
 namespace phi3tune::train {
 
@@ -25,7 +27,12 @@ struct TrainerOptions {
   config::ScheduleOptions schedule;
   config::DataOptions data;  // packing, shuffling, grouping
   config::EvalOptions eval;
+  int64_t logging_steps = 1;  // an asynchronous back end's numbers are looked at this often
 };
+
+// What a run of these options keeps between two looks: see StepRing.
+int64_t ring_steps(int64_t logging_steps);
+int64_t most_evaluation_batches(const std::vector<EvaluationSet>& sets, const TrainerOptions& options);
 
 class Trainer {
  public:
@@ -37,8 +44,9 @@ class Trainer {
   // Trains to the end, or until the stop flag is seen (polled per micro-batch): an unfinished step is then given up, so
   // the parameters are those after `steps` whole updates.
   //
-  // Throws NumericsError, and makes no update, when a loss or the norm of the gradients is not finite; it names the
-  // step and the samples (file:line).
+  // Throws NumericsError, and makes no update from that step on, when a loss or the norm of the gradients is not
+  // finite; it names the step and the samples (file:line). On an asynchronous back end it is seen when the numbers are
+  // read: every logging_steps, before an evaluation and at the end.
   TrainResult run();
 
   const RunPlan& plan() const noexcept { return run_plan_; }
@@ -46,10 +54,19 @@ class Trainer {
 
  private:
   using Step = std::vector<std::vector<int64_t>>;  // rows of each micro-batch
+  // A step that was handed to the back end and not looked at yet.
+  struct Pending {
+    StepMetrics metrics;
+    double weight = 0.0;
+    std::vector<std::vector<int64_t>> examples;  // of each micro-batch
+  };
   // Each of the three is false when the stop flag was seen.
   bool train_epochs();
   bool train_step(const Step& step, double epochs_done);
   bool evaluate_all(std::vector<EvalMetrics>& results);
+  // Reads what the back end found in the pending steps, and tells the observer.
+  void read_pending();
+  void check_finite(const Pending& step, const StepRing::Numbers& numbers) const;
 
   Learner& learner_;
   const data::Dataset& dataset_;
@@ -60,7 +77,10 @@ class Trainer {
   data::StepPlan step_plan_;
   LearningRateSchedule schedule_;
   EvaluationTimes evaluation_times_;
+  StepRing ring_;
   AdamW optimizer_;
+  std::vector<Pending> pending_;
+  std::chrono::steady_clock::time_point pending_since_;
   RunPlan run_plan_;
   TrainResult result_;
 };

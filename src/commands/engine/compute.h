@@ -10,21 +10,23 @@
 
 #include "phi3tune/config/options.h"
 #include "phi3tune/data/dataset.h"
+#include "phi3tune/ops/backend.h"
 #include "phi3tune/phi3/adapter_config.h"
 #include "phi3tune/phi3/model_config.h"
+#include "phi3tune/plan/choose.h"
 
 namespace phi3tune::commands {
 
 struct Compute {
-  std::string device;  // "cpu"
+  const ops::Backend* backend = nullptr;
+  std::string device;  // "cpu", "cuda:0"
   int threads = 0;
   at::ScalarType dtype = at::kFloat;
-  bool save_activations = true;
-  uint64_t activation_bytes = 0;  // of the largest micro-batch a step may have
+  plan::Candidate plan;  // shapes, memory by part, what the layers keep
 };
 
-// Sets the thread count of the process. Throws ResourceError when a CUDA device is asked for: no plug-in is part of
-// this build; ConfigError for bf16 on a processor without the instructions, unless it was asked for by name.
+// Opens the device, makes it the back end of the process, sets the thread count. Throws ResourceError when a GPU is
+// asked for and cannot be used, or when the run does not fit, saying what would.
 Compute settle_compute(const config::RunOptions& run, const phi3::ModelConfig& model,
                        const phi3::AdapterConfig& adapter, const data::Dataset& dataset);
 

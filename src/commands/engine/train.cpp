@@ -48,9 +48,11 @@ phi3::AdapterConfig settle_adapter(const config::RunOptions& run, const phi3::Mo
 }
 
 std::unique_ptr<model::LoraAdapters> make_adapters(const config::RunOptions& run, const phi3::ModelConfig& model,
-                                                   const phi3::AdapterConfig& config, at::ScalarType dtype) {
-  auto adapters = std::make_unique<model::LoraAdapters>(model, config, dtype, static_cast<uint64_t>(run.schedule.seed),
-                                                        run.lora.init == config::LoraOptions::Init::kGaussian);
+                                                   const phi3::AdapterConfig& config, at::ScalarType dtype,
+                                                   std::shared_ptr<model::Arena> arena) {
+  auto adapters =
+      std::make_unique<model::LoraAdapters>(model, config, dtype, static_cast<uint64_t>(run.schedule.seed),
+                                            run.lora.init == config::LoraOptions::Init::kGaussian, std::move(arena));
   if (!run.lora.init_adapter.empty()) {
     checkpoint::load_adapter(run.lora.init_adapter, *adapters);
   }
@@ -58,16 +60,18 @@ std::unique_ptr<model::LoraAdapters> make_adapters(const config::RunOptions& run
   return adapters;
 }
 
-model::Phi3Model load_base(const config::RunOptions& run, const Inputs& inputs, const Compute& compute) {
+model::Phi3Model load_base(const config::RunOptions& run, const Inputs& inputs, const Compute& compute,
+                           const std::shared_ptr<model::Arena>& arena) {
   model::Phi3Options options;
   options.compute_dtype = compute.dtype;
   options.quantize = run.method == config::AdapterMethod::kQlora;
   options.nf4.block_size = run.quant.block_size;
   options.nf4.double_quant = run.quant.double_quant;
-  options.save_activations = compute.save_activations;
+  options.saved = compute.plan.shape.step.saved;
+  options.ranks = compute.plan.shape.step.ranks;
   options.dropout = run.lora.dropout;
   options.dropout_seed = static_cast<uint64_t>(run.schedule.seed);
-  auto model = model::Phi3Model::load(inputs.folder, options);
+  auto model = model::Phi3Model::load(inputs.folder, options, arena);
   log_info("base loaded: {} as held{}; the process was never larger than {}", format_bytes(model.weight_bytes()),
            options.quantize ? ", linears in NF4" : "", format_bytes(train::peak_resident_bytes()));
   return model;
@@ -119,7 +123,8 @@ int train(const config::RunOptions& run, const EngineContext& context) {
   const auto inputs = read_inputs(run);
   const auto adapter_config = settle_adapter(run, inputs.folder.config());
   const auto compute = settle_compute(run, inputs.folder.config(), adapter_config, inputs.dataset);
-  const auto adapters = make_adapters(run, inputs.folder.config(), adapter_config, compute.dtype);
+  const auto arena = std::make_shared<model::Arena>(compute.plan.plan);
+  const auto adapters = make_adapters(run, inputs.folder.config(), adapter_config, compute.dtype, arena);
   if (!folder) {
     // What an earlier run left is deleted only now, when this one is known to be able to start.
     folder.emplace(checkpoint::RunFolder::prepare(run.output.output_dir, true));
@@ -136,15 +141,16 @@ int train(const config::RunOptions& run, const EngineContext& context) {
   folder->write(record);
   const Ending ending(*folder, record);
 
-  auto model = load_base(run, inputs, compute);
+  auto model = load_base(run, inputs, compute, arena);
+  arena->touch(plan::Part::kStep);
   train::AdapterLearner learner(model, *adapters);
   RunLog log(folder->file(kMetricsFile));
   const auto progress = make_progress(run.output, sinks_of_process(context.json));
   train::ObserverList observers;
   observers.add(&log);
   observers.add(progress.get());
-  train::Trainer trainer(learner, inputs.dataset, evaluation_sets(inputs.dataset), {run.schedule, run.data, run.eval},
-                         observers);
+  train::Trainer trainer(learner, inputs.dataset, evaluation_sets(inputs.dataset),
+                         {run.schedule, run.data, run.eval, run.output.logging_steps}, observers);
   const auto result = trainer.run();
 
   const bool finished = result.status == train::TrainStatus::kFinished;

@@ -116,8 +116,7 @@ class ForwardTask {
     }
     kernels_.scale_rows(mixed_.data(), factors_.data(), count, width_);
     for (int64_t i = 0; i < count; ++i) {
-      kernels_.round_sum(out_ + (row + i) * at_.out_row() + at_.q_column(head), mixed_.data() + i * width_, width_,
-                         false);
+      kernels_.round_sum(out_ + (row + i) * at_.out_row() + at_.q_column(head), mixed_.data() + i * width_, width_);
     }
   }
 
@@ -219,7 +218,7 @@ class BackwardTask {
 
   void write(const float* sums, int64_t row, int64_t count, int64_t column) const {
     for (int64_t i = 0; i < count; ++i) {
-      kernels_.round_sum(p_.dqkv + (row + i) * p_.row() + column, sums + i * width_, width_, false);
+      kernels_.round_sum(p_.dqkv + (row + i) * p_.row() + column, sums + i * width_, width_);
     }
   }
 

@@ -9,8 +9,8 @@
 
 namespace phi3tune::ops::cpu {
 
-LossSums cross_entropy(const at::Tensor& logits, const at::Tensor& targets, const at::Tensor& weights,
-                       double gradient_scale, bool gradient) {
+void cross_entropy(const at::Tensor& sums, const at::Tensor& /*row_losses*/, const at::Tensor& logits,
+                   const at::Tensor& targets, const at::Tensor& weights, double gradient_scale, bool gradient) {
   const int64_t rows = logits.size(0);
   const int64_t vocabulary = logits.size(1);
   const auto* target = data<const int64_t>(targets);
@@ -28,14 +28,15 @@ LossSums cross_entropy(const at::Tensor& logits, const at::Tensor& targets, cons
                       target + begin, factors.data() + begin, end - begin, vocabulary, gradient);
     });
   });
-  LossSums sums;
+  double loss = 0.0;
+  double right = 0.0;
   for (size_t row = 0; row < count; ++row) {
-    sums.weighted_loss += weight[row] * losses[row];
-    sums.weight += weight[row];
-    sums.correct += correct[row];
+    loss += weight[row] * losses[row];
+    right += correct[row];
   }
-  sums.targets = rows;
-  return sums;
+  auto* total = data<double>(sums);
+  total[0] += loss;
+  total[1] += right;
 }
 
 }  // namespace phi3tune::ops::cpu

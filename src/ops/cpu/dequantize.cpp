@@ -9,7 +9,7 @@
 
 namespace phi3tune::ops::cpu {
 
-void dequantize(const at::Tensor& out, const quant::Nf4Tensor& weight) {
+void dequantize(const at::Tensor& out, const quant::Nf4Tensor& weight, const at::Tensor& /*block*/) {
   const int64_t block = weight.block_size;
   const int64_t numel = weight.numel();
   at::parallel_for(0, weight.blocks(), std::max<int64_t>(1, 65536 / block), [&](int64_t begin, int64_t end) {

@@ -2,6 +2,9 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#include <algorithm>
+#include <vector>
+
 #include "ops/cpu/cpu_ops.h"
 #include "ops/cpu/dispatch.h"
 
@@ -17,13 +20,14 @@ void rms_norm(const at::Tensor& y, const at::Tensor& rstd, const at::Tensor& x, 
   });
 }
 
-void add_rms_norm(const at::Tensor& y, const at::Tensor& rstd, const at::Tensor& residual, const at::Tensor& delta,
-                  const at::Tensor& weight, double eps) {
+void add_rms_norm(const at::Tensor& y, const at::Tensor& rstd, const at::Tensor& sum, const at::Tensor& residual,
+                  const at::Tensor& delta, const at::Tensor& weight, double eps) {
   const int64_t dim = residual.size(1);
   with_kernels(residual.scalar_type(), [&]<typename T, typename W>(const Kernels<T, W>& k, T, W) {
     at::parallel_for(0, residual.size(0), row_grain(dim), [&](int64_t begin, int64_t end) {
-      k.add_rms_norm(data<T>(y) + begin * dim, data<W>(rstd) + begin, data<T>(residual) + begin * dim,
-                     data<T>(delta) + begin * dim, data<T>(weight), end - begin, dim, eps);
+      k.add_rms_norm(data<T>(y) + begin * dim, data<W>(rstd) + begin, data<T>(sum) + begin * dim,
+                     data<T>(residual) + begin * dim, data<T>(delta) + begin * dim, data<T>(weight), end - begin, dim,
+                     eps);
     });
   });
 }
@@ -39,10 +43,10 @@ void rms_norm_backward(const at::Tensor& dx, const at::Tensor& dy, const at::Ten
   });
 }
 
-void add(const at::Tensor& residual, const at::Tensor& delta) {
+void add(const at::Tensor& sum, const at::Tensor& residual, const at::Tensor& delta) {
   with_kernels(residual.scalar_type(), [&]<typename T, typename W>(const Kernels<T, W>& k, T, W) {
     at::parallel_for(0, residual.numel(), row_grain(1), [&](int64_t begin, int64_t end) {
-      k.add(data<T>(residual) + begin, data<T>(delta) + begin, end - begin);
+      k.add(data<T>(sum) + begin, data<T>(residual) + begin, data<T>(delta) + begin, end - begin);
     });
   });
 }
@@ -68,12 +72,23 @@ void swiglu(const at::Tensor& hidden, const at::Tensor& gate_up) {
   });
 }
 
-void swiglu_backward(const at::Tensor& d_gate_up, const at::Tensor& d_hidden, const at::Tensor& gate_up) {
+void swiglu_backward(const at::Tensor& d_gate_up, const at::Tensor& hidden, const at::Tensor& d_hidden,
+                     const at::Tensor& gate_up) {
   const int64_t dim = d_hidden.size(1);
   with_kernels(d_hidden.scalar_type(), [&]<typename T, typename W>(const Kernels<T, W>& k, T, W) {
     at::parallel_for(0, d_hidden.size(0), row_grain(dim), [&](int64_t begin, int64_t end) {
-      k.swiglu_backward(data<T>(d_gate_up) + begin * 2 * dim, data<T>(d_hidden) + begin * dim,
-                        data<T>(gate_up) + begin * 2 * dim, end - begin, dim);
+      // Row by row: hidden may be d_hidden, and d_gate_up may be gate_up.
+      std::vector<T> again(hidden.defined() ? static_cast<size_t>(dim) : 0);
+      for (int64_t row = begin; row < end; ++row) {
+        const T* gates = data<T>(gate_up) + row * 2 * dim;
+        if (hidden.defined()) {
+          k.swiglu(again.data(), gates, 1, dim);
+        }
+        k.swiglu_backward(data<T>(d_gate_up) + row * 2 * dim, data<T>(d_hidden) + row * dim, gates, 1, dim);
+        if (hidden.defined()) {
+          std::copy(again.begin(), again.end(), data<T>(hidden) + row * dim);
+        }
+      }
     });
   });
 }

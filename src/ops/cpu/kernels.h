@@ -30,10 +30,10 @@ struct ScoreTile {
 template <typename T, typename W>
 struct Kernels {
   void (*rms_norm)(T* y, W* rstd, const T* x, const T* weight, int64_t rows, int64_t dim, double eps);
-  void (*add_rms_norm)(T* y, W* rstd, T* residual, const T* delta, const T* weight, int64_t rows, int64_t dim,
-                       double eps);
+  void (*add_rms_norm)(T* y, W* rstd, T* sum, const T* residual, const T* delta, const T* weight, int64_t rows,
+                       int64_t dim, double eps);
   void (*rms_norm_backward)(T* dx, const T* dy, const T* x, const W* rstd, const T* weight, int64_t rows, int64_t dim);
-  void (*add)(T* residual, const T* delta, int64_t n);
+  void (*add)(T* sum, const T* residual, const T* delta, int64_t n);
   // `heads` heads of `head_dim` at the front of each row of `stride` elements.
   void (*rope)(T* qkv, const W* cosine, const W* sine, int64_t rows, int64_t stride, int64_t heads, int64_t head_dim,
                int64_t half, bool inverse);
@@ -42,8 +42,8 @@ struct Kernels {
   // losses: cross-entropy of each row, unweighted. With gradient: logits = factors[row] * (softmax - onehot).
   void (*cross_entropy)(T* logits, double* losses, uint8_t* correct, const int64_t* targets, const double* factors,
                         int64_t rows, int64_t vocabulary, bool gradient);
-  // out = sums rounded, or out + sums rounded with accumulate.
-  void (*round_sum)(T* out, const W* sums, int64_t n, bool accumulate);
+  // out = sums rounded.
+  void (*round_sum)(T* out, const W* sums, int64_t n);
   void (*dropout)(T* out, const T* x, int64_t columns, const DropoutRow& row);
   // dx += masked and scaled (du A) for one row: du [rank], a [rank, columns].
   void (*lora_input_gradient_dropout)(T* dx, const T* du, const T* a, int64_t columns, int64_t rank,

@@ -7,22 +7,18 @@
 
 namespace phi3tune::ops::cpu {
 
-void linear(const at::Tensor& y, const at::Tensor& x, const at::Tensor& weight) {
+void linear(const at::Tensor& y, const at::Tensor& x, const LinearWeight& weight) {
   at::Tensor out = y;
-  at::mm_out(out, x, weight.t());
+  at::mm_out(out, x, weight.matrix.t());
 }
 
-void linear_input_gradient(const at::Tensor& dx, const at::Tensor& dy, const at::Tensor& weight, bool accumulate) {
-  if (dx.scalar_type() == at::kBFloat16 && has_panels(weight.size(0), weight.size(1))) {
-    panel_product(dx, dy, weight, accumulate);
+void linear_input_gradient(const at::Tensor& dx, const at::Tensor& dy, const LinearWeight& weight) {
+  if (dx.scalar_type() == at::kBFloat16 && has_panels(weight.matrix.size(0), weight.matrix.size(1))) {
+    panel_product(dx, dy, weight.matrix);
     return;
   }
   at::Tensor out = dx;
-  if (accumulate) {
-    at::addmm_out(out, dx, dy, weight);
-  } else {
-    at::mm_out(out, dy, weight);
-  }
+  at::mm_out(out, dy, weight.matrix);
 }
 
 }  // namespace phi3tune::ops::cpu

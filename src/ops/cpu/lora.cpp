@@ -34,23 +34,23 @@ void for_weight_gradient_strips(const Kernels<T, W>& kernels, const at::Tensor& 
 
 }  // namespace
 
-void lora_forward(const at::Tensor& y, const at::Tensor& u, const at::Tensor& x, const at::Tensor& a,
-                  const at::Tensor& b, double scale) {
+void adapted_linear(const at::Tensor& y, const at::Tensor& u, const at::Tensor& x, const at::Tensor& branch,
+                    const LinearWeight& weight, const LowRank& adapter) {
+  cpu::linear(y, x, weight);
   at::Tensor low = u;
-  at::mm_out(low, x, a.t());
+  at::mm_out(low, branch, adapter.a.t());
   at::Tensor out = y;
-  at::addmm_out(out, y, u, b.t(), 1.0, scale);
+  at::addmm_out(out, y, u, adapter.b.t(), 1.0, adapter.scale);
 }
 
-void lora_weight_gradients(const at::Tensor& grad_a, const at::Tensor& grad_b, const at::Tensor& du,
-                           const at::Tensor& dy, const at::Tensor& x, const at::Tensor& u, const at::Tensor& b,
-                           double scale) {
+void lora_output_gradient(const at::Tensor& grad_b, const at::Tensor& du, const at::Tensor& dy, const at::Tensor& u,
+                          const LinearWeight& /*weight*/, const LowRank& adapter) {
   at::Tensor low = du;
-  at::addmm_out(low, du, dy, b, 0.0, scale);
+  at::addmm_out(low, du, dy, adapter.b, 0.0, adapter.scale);
   const at::ScalarType wide = wide_dtype(dy.scalar_type());
-  const int64_t rank = b.size(1);
+  const int64_t rank = adapter.b.size(1);
   with_kernels(dy.scalar_type(), [&]<typename T, typename W>(const Kernels<T, W>& k, T, W) {
-    const W factor = static_cast<W>(scale);
+    const W factor = static_cast<W>(adapter.scale);
     for_weight_gradient_strips(k, dy, u.to(wide), [&](int64_t first, int64_t count, const W* sums) {
       W* to = data<W>(grad_b) + first * rank;
       for (int64_t i = 0; i < count; ++i) {
@@ -59,9 +59,16 @@ void lora_weight_gradients(const at::Tensor& grad_a, const at::Tensor& grad_b, c
         }
       }
     });
-    for_weight_gradient_strips(k, x, du.to(wide), [&](int64_t first, int64_t count, const W* sums) {
-      for (int64_t j = 0; j < rank; ++j) {
-        W* to = data<W>(grad_a) + j * x.size(1) + first;
+  });
+}
+
+void lora_input_weight_gradient(const at::Tensor& grad_a, const at::Tensor& du, const at::Tensor& branch) {
+  const at::ScalarType wide = wide_dtype(branch.scalar_type());
+  const int64_t columns = branch.size(1);
+  with_kernels(branch.scalar_type(), [&]<typename T, typename W>(const Kernels<T, W>& k, T, W) {
+    for_weight_gradient_strips(k, branch, du.to(wide), [&](int64_t first, int64_t count, const W* sums) {
+      for (int64_t j = 0; j < du.size(1); ++j) {
+        W* to = data<W>(grad_a) + j * columns + first;
         for (int64_t i = 0; i < count; ++i) {
           to[i] += sums[j * count + i];
         }
@@ -70,11 +77,13 @@ void lora_weight_gradients(const at::Tensor& grad_a, const at::Tensor& grad_b, c
   });
 }
 
-void lora_input_gradient(const at::Tensor& dx, const at::Tensor& du, const at::Tensor& a, const Documents& documents,
-                         const DropoutKey& key) {
+void adapted_input_gradient(const at::Tensor& dx, const at::Tensor& /*scratch*/, const at::Tensor& dy,
+                            const at::Tensor& du, const LinearWeight& weight, const LowRank& adapter,
+                            const Documents& documents, const DropoutKey& key) {
+  cpu::linear_input_gradient(dx, dy, weight);
   if (key.p == 0.0) {
     at::Tensor out = dx;
-    at::addmm_out(out, dx, du, a);
+    at::addmm_out(out, dx, du, adapter.a);
     return;
   }
   const int64_t columns = dx.size(1);
@@ -82,11 +91,14 @@ void lora_input_gradient(const at::Tensor& dx, const at::Tensor& du, const at::T
   with_kernels(dx.scalar_type(), [&]<typename T, typename W>(const Kernels<T, W>& k, T, W) {
     at::parallel_for(0, dx.size(0), row_grain(4 * columns), [&](int64_t begin, int64_t end) {
       for_dropout_rows(documents, key, begin, end, [&](int64_t row, const DropoutRow& stream) {
-        k.lora_input_gradient_dropout(data<T>(dx) + row * columns, data<T>(du) + row * rank, data<T>(a), columns, rank,
-                                      stream);
+        k.lora_input_gradient_dropout(data<T>(dx) + row * columns, data<T>(du) + row * rank, data<T>(adapter.a),
+                                      columns, rank, stream);
       });
     });
   });
 }
+
+void write_extension(const LinearWeight& /*weight*/, const at::Tensor& /*a*/, const at::Tensor& /*b*/,
+                     double /*scale*/) {}  // rows have no room here
 
 }  // namespace phi3tune::ops::cpu

@@ -33,7 +33,7 @@ bool has_panels(int64_t depth, int64_t columns) {
   return has && depth % kPanel == 0 && columns % kPanel == 0;
 }
 
-void panel_product(const at::Tensor& c, const at::Tensor& a, const at::Tensor& b, bool accumulate) {
+void panel_product(const at::Tensor& c, const at::Tensor& a, const at::Tensor& b) {
   const int64_t rows = a.size(0), depth = a.size(1), columns = b.size(1);
   const auto* a_data = data<const Bf16>(a);
   const auto* b_data = data<const Bf16>(b);
@@ -58,7 +58,7 @@ void panel_product(const at::Tensor& c, const at::Tensor& a, const at::Tensor& b
         }
         for (int64_t i = 0; i < height; ++i) {
           uint16_t* out = c_data + (row + i) * columns + column;
-          kernels_bf16.round_sum(out, sums.get() + i * width, width, accumulate);
+          kernels_bf16.round_sum(out, sums.get() + i * width, width);
         }
       }
     }

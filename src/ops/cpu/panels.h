@@ -9,7 +9,7 @@ namespace phi3tune::ops::cpu {
 // Whether this processor has the micro-kernels and they take the shape: depth and columns are multiples of 64.
 bool has_panels(int64_t depth, int64_t columns);
 
-// c [M, N] = a [M, K] b [K, N], plus c itself with accumulate; rounded once at the end.
-void panel_product(const at::Tensor& c, const at::Tensor& a, const at::Tensor& b, bool accumulate);
+// c [M, N] = a [M, K] b [K, N], rounded once at the end.
+void panel_product(const at::Tensor& c, const at::Tensor& a, const at::Tensor& b);
 
 }  // namespace phi3tune::ops::cpu

@@ -84,17 +84,17 @@ void rms_norm(T* y, Wide<T>* rstd, const T* x, const T* weight, int64_t rows, in
 }
 
 template <typename T>
-void add(T* residual, const T* delta, int64_t n) {
+void add(T* sum, const T* residual, const T* delta, int64_t n) {
   for_vectors<Wide<T>>(
-      n, [&](int64_t i, auto part) { store(residual + i, load(residual + i, part) + load(delta + i, part), part); });
+      n, [&](int64_t i, auto part) { store(sum + i, load(residual + i, part) + load(delta + i, part), part); });
 }
 
 template <typename T>
-void add_rms_norm(T* y, Wide<T>* rstd, T* residual, const T* delta, const T* weight, int64_t rows, int64_t dim,
-                  double eps) {
+void add_rms_norm(T* y, Wide<T>* rstd, T* sum, const T* residual, const T* delta, const T* weight, int64_t rows,
+                  int64_t dim, double eps) {
   for (int64_t row = 0; row < rows; ++row) {
-    add(residual + row * dim, delta + row * dim, dim);
-    norm_row(y + row * dim, rstd + row, residual + row * dim, weight, dim, eps);
+    add(sum + row * dim, residual + row * dim, delta + row * dim, dim);
+    norm_row(y + row * dim, rstd + row, sum + row * dim, weight, dim, eps);
   }
 }
 
@@ -238,12 +238,9 @@ void cross_entropy(T* logits, double* losses, uint8_t* correct, const int64_t* t
 }
 
 template <typename T>
-void round_sum(T* out, const Wide<T>* sums, int64_t n, bool accumulate) {
+void round_sum(T* out, const Wide<T>* sums, int64_t n) {
   using W = Wide<T>;
-  for_vectors<W>(n, [&](int64_t i, auto part) {
-    const auto sum = load(sums + i, part);
-    store(out + i, accumulate ? load(out + i, part) + sum : sum, part);
-  });
+  for_vectors<W>(n, [&](int64_t i, auto part) { store(out + i, load(sums + i, part), part); });
 }
 
 // ---- dropout ----

@@ -1,4 +1,4 @@
-// Copies of rows: embedding, gather, scatter; and the conversions of flat buffers.
+// Copies of rows: gather, scatter; and the conversions of flat buffers.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
@@ -24,13 +24,9 @@ int64_t row_bytes(const at::Tensor& tensor) { return tensor.size(1) * tensor.ele
 
 }  // namespace
 
-void embed(const at::Tensor& out, const at::Tensor& ids, const at::Tensor& table) {
+void gather_rows(const at::Tensor& out, const at::Tensor& table, const at::Tensor& ids) {
   copy_rows(data<std::byte>(out), data<const std::byte>(table), data<const int64_t>(ids), ids.numel(),
             row_bytes(table));
-}
-
-void gather_rows(const at::Tensor& out, const at::Tensor& x, const at::Tensor& rows) {
-  copy_rows(data<std::byte>(out), data<const std::byte>(x), data<const int64_t>(rows), rows.numel(), row_bytes(x));
 }
 
 void scatter_rows(const at::Tensor& out, const at::Tensor& x, const at::Tensor& rows) {

@@ -70,6 +70,7 @@ struct TinyRun {
         model(model::Phi3Model::load(folder, options)),
         learner(model, adapters) {
     checkpoint::load_adapter(test::kPeftAdapter, adapters);
+    model.adapter_changed();
   }
   std::vector<train::StepMetrics> train(const data::Dataset& dataset, const train::TrainerOptions& options) {
     Losses losses;
@@ -153,11 +154,12 @@ TEST(TrainingRun, SameRunTwiceGivesTheSameAdapterByteForByte) {
   for (const auto dtype : {at::kFloat, at::kBFloat16}) {
     std::vector<std::string> bytes;
     std::vector<std::vector<double>> losses;
-    for (const bool save_activations : {true, true, false}) {
+    using config::SavedActivations;
+    for (const auto saved : {SavedActivations::kNone, SavedActivations::kNone, SavedActivations::kBlock}) {
       auto model_options = in_dtype(dtype);
       model_options.dropout = 0.1;
       model_options.dropout_seed = 42;
-      model_options.save_activations = save_activations;
+      model_options.saved = {saved};
       TinyRun run("mha", model_options);
       auto options = reference_options();
       options.schedule.max_steps = 8;
@@ -183,18 +185,21 @@ TEST(TrainingRun, AdapterThatWasSavedAndLoadedHasTheSameLoss) {
   const train::EvaluationSet set{"validation", dataset.train, &dataset};
   const auto options = reference_options();
   train::TrainObserver nobody;
+  const auto sums = [&] {
+    return at::zeros({train::evaluation_batches(set, options.schedule, options.data), 2}, at::kDouble);
+  };
   TinyRun run("mha", in_dtype(at::kFloat));
   auto short_run = options;
   short_run.schedule.max_steps = 8;
   run.train(dataset, short_run);
-  const auto before = train::evaluate(run.learner, set, options.schedule, options.data, 8, 0.0, nobody);
+  const auto before = train::evaluate(run.learner, set, options.schedule, options.data, 8, 0.0, sums(), nobody);
   checkpoint::save_adapter(folder / "out", run.adapters, {});
 
   TinyRun other("mha", in_dtype(at::kFloat));
-  EXPECT_NE(train::evaluate(other.learner, set, options.schedule, options.data, 0, 0.0, nobody)->eval_loss,
+  EXPECT_NE(train::evaluate(other.learner, set, options.schedule, options.data, 0, 0.0, sums(), nobody)->eval_loss,
             before->eval_loss);
   checkpoint::load_adapter(folder / "out", other.adapters);
-  EXPECT_EQ(train::evaluate(other.learner, set, options.schedule, options.data, 8, 0.0, nobody)->eval_loss,
+  EXPECT_EQ(train::evaluate(other.learner, set, options.schedule, options.data, 8, 0.0, sums(), nobody)->eval_loss,
             before->eval_loss);
 }
 

@@ -76,18 +76,29 @@ TEST(Invariance, DropoutChangesGradientsAndItsStepDoes) {
   EXPECT_GT(test::relative_error(dropped.adapters->gradients(), first), 1e-2);
 }
 
-TEST(Invariance, RecomputingABlockGivesTheSameBits) {
+TEST(Invariance, WhatIsRecomputedOrOffloadedGivesTheSameBits) {
+  using S = config::SavedActivations;
+  const std::vector<std::vector<S>> policies{{S::kGateUp},
+                                             {S::kAttention},
+                                             {S::kBlock},
+                                             {S::kOffload},
+                                             {S::kNone, S::kBlock},
+                                             {S::kBlock, S::kNone},
+                                             {S::kAttention, S::kGateUp}};
   for (const char* kind : {"mha", "gqa", "longrope", "partial"}) {
     for (const auto dtype : {at::kFloat, at::kBFloat16}) {
       for (const bool quantize : {false, true}) {
         SCOPED_TRACE(std::string(kind) + (quantize ? " nf4" : ""));
         auto saving = options(dtype, 0.1);
         saving.quantize = quantize;
-        auto recomputing = saving;
-        recomputing.save_activations = false;
         auto a = make_setup(kind, saving);
-        auto b = make_setup(kind, recomputing);
-        EXPECT_TRUE(test::same_bits(gradients(a, {documents(kind)}), gradients(b, {documents(kind)})));
+        const auto wanted = gradients(a, {documents(kind)});
+        for (const auto& policy : policies) {
+          auto recomputing = saving;
+          recomputing.saved = policy;
+          auto b = make_setup(kind, recomputing);
+          EXPECT_TRUE(test::same_bits(gradients(b, {documents(kind)}), wanted)) << policy.size();
+        }
       }
     }
   }

@@ -35,16 +35,19 @@ TEST_P(Norm, RoundsBeforeTheWeight) {
 
 TEST_P(Norm, AddNormIsAddThenNorm) {
   const at::Tensor x = normal({5, 33}, dtype()), delta = normal({5, 33}, dtype()), weight = normal({33}, dtype());
-  const Guarded sum(x), residual(x), y({5, 33}, dtype()), rstd({5}, wide());
+  const Guarded sum({5, 33}, dtype()), in_place(x), apart({5, 33}, dtype()), y({5, 33}, dtype()), rstd({5}, wide());
   const at::Tensor y_apart = at::empty_like(x), rstd_apart = at::empty({5}, wide());
-  ops::add(sum.tensor(), delta);
+  ops::add(sum.tensor(), x, delta);
   rms_norm(y_apart, rstd_apart, sum, weight, kEps);
-  add_rms_norm(y, rstd, residual, delta, weight, kEps);
   EXPECT_TRUE(same_bits(sum.tensor(), x + delta));
-  EXPECT_TRUE(same_bits(residual.tensor(), sum.tensor()));
-  EXPECT_TRUE(same_bits(y.tensor(), y_apart));
-  EXPECT_TRUE(same_bits(rstd.tensor(), rstd_apart));
-  EXPECT_TRUE(sum.intact() && residual.intact() && y.intact() && rstd.intact());
+  for (const at::Tensor& residual : {in_place.tensor(), x}) {
+    const at::Tensor& into = residual.is_same(x) ? apart.tensor() : in_place.tensor();
+    add_rms_norm(y, rstd, into, residual, delta, weight, kEps);
+    EXPECT_TRUE(same_bits(into, sum.tensor()));
+    EXPECT_TRUE(same_bits(y.tensor(), y_apart));
+    EXPECT_TRUE(same_bits(rstd.tensor(), rstd_apart));
+  }
+  EXPECT_TRUE(sum.intact() && in_place.intact() && apart.intact() && y.intact() && rstd.intact());
 }
 
 TEST_P(Norm, BackwardAddsTheGradientOfAutograd) {

@@ -6,14 +6,14 @@ namespace {
 
 class Rows : public ByDtype {};
 
-TEST_P(Rows, EmbedCopiesRows) {
+TEST_P(Rows, GatherTakesRowsInAnyOrder) {
   const at::Tensor table = normal({50, 33}, dtype()), ids = at::tensor({0, 49, 7, 7}, at::kLong);
   const Guarded out({4, 33}, dtype());
-  embed(out, ids, table);
-  EXPECT_TRUE(same_bits(out.tensor(), definition::embed(ids, table)));
+  gather_rows(out, table, ids);
+  EXPECT_TRUE(same_bits(out.tensor(), definition::gather_rows(table, ids)));
   EXPECT_TRUE(out.intact());
-  EXPECT_THROW(embed(out, at::tensor({0, 1, 2, 50}, at::kLong), table), InternalError);
-  EXPECT_THROW(embed(out, at::tensor({0, 1, 2, -1}, at::kLong), table), InternalError);
+  EXPECT_THROW(gather_rows(out, table, at::tensor({0, 1, 2, 50}, at::kLong)), InternalError);
+  EXPECT_THROW(gather_rows(out, table, at::tensor({0, 1, 2, -1}, at::kLong)), InternalError);
 }
 
 TEST_P(Rows, GatherAndScatterAreTransposes) {
@@ -40,7 +40,7 @@ TEST_P(Rows, ScatterWritesEveryRowForAnyThreads) {
 
 TEST_P(Rows, RowsThatDoNotAscendAreABugOfOurs) {
   const at::Tensor x = normal({9, 4}, dtype()), out = at::empty({2, 4}, dtype());
-  EXPECT_THROW(gather_rows(out, x, at::tensor({3, 3}, at::kLong)), InternalError);
+  EXPECT_THROW(scatter_rows(x, out, at::tensor({3, 3}, at::kLong)), InternalError);
   EXPECT_THROW(gather_rows(out, x, at::tensor({3, 9}, at::kLong)), InternalError);
   EXPECT_THROW(scatter_rows(x, out, at::tensor({3, 2}, at::kLong)), InternalError);
 }

@@ -20,16 +20,19 @@ TEST_P(SwiGlu, ForwardHoldsToTheDefinitionAtEveryLength) {
 TEST_P(SwiGlu, BackwardIsTheGradientOfAutogradAlsoInPlace) {
   for (const int64_t dim : {1, 7, 8, 9, 31, 33, 257}) {
     const at::Tensor gate_up = normal({5, 2 * dim}, dtype(), 4.0), d_hidden = normal({5, dim}, dtype());
-    const Guarded apart({5, 2 * dim}, dtype()), in_place(gate_up);
-    swiglu_backward(apart, d_hidden, gate_up);
-    swiglu_backward(in_place, d_hidden, in_place);
+    const Guarded apart({5, 2 * dim}, dtype()), in_place(gate_up), hidden(d_hidden);
+    swiglu_backward(apart, {}, d_hidden, gate_up);
+    swiglu_backward(in_place, hidden, hidden, in_place);
+    const at::Tensor again = at::empty_like(d_hidden);
+    swiglu(again, gate_up);
+    EXPECT_TRUE(same_bits(hidden.tensor(), again)) << "hidden is left where its gradient was";
     const auto by_autograd = [&](at::ScalarType type) {
       return gradients([](const auto& in) { return definition::swiglu(in[0]); }, {gate_up.to(type)},
                        d_hidden.to(type))[0];
     };
     expect_close(apart, by_autograd(dtype()), by_autograd(at::kDouble));
     EXPECT_TRUE(same_bits(apart.tensor(), in_place.tensor()));
-    EXPECT_TRUE(apart.intact() && in_place.intact()) << dim;
+    EXPECT_TRUE(apart.intact() && in_place.intact() && hidden.intact()) << dim;
   }
 }
 
@@ -40,7 +43,7 @@ TEST_P(SwiGlu, ExtremeGatesGiveTheLimits) {
   swiglu(hidden, gate_up);
   EXPECT_EQ(hidden[0][0].item<double>(), 0.0);
   EXPECT_NEAR(hidden[0][1].item<double>() / 3e4, 1.0, 0x1p-7);
-  swiglu_backward(gradient, at::ones({1, 4}, dtype()), gate_up);
+  swiglu_backward(gradient, {}, at::ones({1, 4}, dtype()), gate_up);
   EXPECT_TRUE(gradient.isfinite().all().item<bool>());
   EXPECT_EQ(gradient[0][3].item<double>(), 5.0 / 2);  // silu'(0) = 1/2
 }

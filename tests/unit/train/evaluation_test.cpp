@@ -58,9 +58,12 @@ TEST(Evaluation, LossIsAMeanOverAllTokensHoweverTheyAreBatched) {
     Recorder recorder;
     auto options = toy_options(2, 1);
     options.schedule.eval_batch_size = batch;
-    const auto metrics = train::evaluate(learner, {"general", dataset.train, &dataset}, options.schedule, options.data,
-                                         5, 0.5, recorder);
+    const train::EvaluationSet set{"general", dataset.train, &dataset};
+    const int64_t batches = train::evaluation_batches(set, options.schedule, options.data);
+    const auto metrics = train::evaluate(learner, set, options.schedule, options.data, 5, 0.5,
+                                         at::zeros({batches, 2}, at::kDouble), recorder);
     ASSERT_TRUE(metrics.has_value());
+    EXPECT_EQ(learner.evaluated_batches, batches);
     EXPECT_EQ(learner.evaluated_batches, batch == 0 ? 4 : (7 + batch - 1) / batch);  // 0: as in training, 2
     results.push_back(*metrics);
   }
@@ -138,16 +141,16 @@ TEST(Evaluation, DoesNotChangeTheRun) {
 TEST(Evaluation, LossThatIsNotFiniteNamesSetAndSamples) {
   const data::Dataset dataset = toy_dataset(4);
   ToyLearner learner;
-  learner.on_evaluate = [](int64_t batch, ops::LossSums& sums) {
+  learner.on_evaluate = [](int64_t batch, at::Tensor sums) {
     if (batch == 2) {
-      sums.weighted_loss = std::numeric_limits<double>::quiet_NaN();
+      sums[0] = std::numeric_limits<double>::quiet_NaN();
     }
   };
   Recorder recorder;
   const auto options = toy_options(1, 1);
   EXPECT_THAT(test::message_of<NumericsError>([&] {
                 train::evaluate(learner, {"general", dataset.train, &dataset}, options.schedule, options.data, 9, 1.0,
-                                recorder);
+                                at::zeros({4, 2}, at::kDouble), recorder);
               }),
               testing::AllOf(HasSubstr("general"), HasSubstr("9 steps"), HasSubstr("data/toy.jsonl:2")));
 }

@@ -21,25 +21,26 @@ class ToyLearner final : public train::Learner {
     std::vector<uint64_t> samples;
   };
 
-  ops::LossSums forward_backward(const model::TokenBatch& batch, double gradient_scale, uint64_t step) override {
+  void forward_backward(const model::TokenBatch& batch, double gradient_scale, uint64_t step,
+                        const at::Tensor& sums) override {
     calls.push_back({step, batch.sample_ids});
-    ops::LossSums sums = run(batch, gradient_scale);
+    run(batch, gradient_scale, sums);
     if (on_call) {
       on_call(static_cast<int64_t>(calls.size()), sums, gradients_);
     }
-    return sums;
   }
-  ops::LossSums evaluate(const model::TokenBatch& batch) override {
+  void evaluate(const model::TokenBatch& batch, const at::Tensor& sums) override {
     ++evaluated_batches;
-    ops::LossSums sums = run(batch, 0.0);
+    run(batch, 0.0, sums);
     if (on_evaluate) {
       on_evaluate(evaluated_batches, sums);
     }
-    return sums;
   }
   at::ScalarType wide_dtype() const override { return at::kDouble; }
   at::Tensor parameters() override { return parameters_; }
   at::Tensor gradients() override { return gradients_; }
+  at::Tensor compute_copy() override { return {}; }
+  model::Arena& arena() override { return arena_; }
   void zero_gradients() override { gradients_.zero_(); }
   void parameters_changed() override { ++refreshed; }
 
@@ -47,11 +48,11 @@ class ToyLearner final : public train::Learner {
   int64_t evaluated_batches = 0;
   int64_t refreshed = 0;
   // Called with the number of the call (from 1), to do mischief.
-  std::function<void(int64_t, ops::LossSums&, at::Tensor&)> on_call;
-  std::function<void(int64_t, ops::LossSums&)> on_evaluate;
+  std::function<void(int64_t, at::Tensor, at::Tensor&)> on_call;  // with the sums [2] and the gradients
+  std::function<void(int64_t, at::Tensor)> on_evaluate;
 
  private:
-  ops::LossSums run(const model::TokenBatch& batch, double gradient_scale) {
+  void run(const model::TokenBatch& batch, double gradient_scale, at::Tensor sums) {
     const at::Tensor table = parameters_.view({kToyVocab, kToyVocab});
     const at::Tensor inputs = batch.input_ids.index_select(0, batch.target_rows);
     const at::Tensor logp = at::log_softmax(table.index_select(0, inputs), 1);
@@ -59,10 +60,11 @@ class ToyLearner final : public train::Learner {
     const at::Tensor onehot = at::zeros_like(logp).scatter_(1, batch.targets.unsqueeze(1), 1.0);
     const at::Tensor grad = (logp.exp() - onehot) * (batch.weights * gradient_scale).unsqueeze(1);
     gradients_.view({kToyVocab, kToyVocab}).index_add_(0, inputs, grad);
-    return {(loss * batch.weights).sum().item<double>(), batch.weights.sum().item<double>(), batch.targets.numel(),
-            at::eq(logp.argmax(1), batch.targets).sum().item<int64_t>()};
+    sums[0] += (loss * batch.weights).sum();
+    sums[1] += at::eq(logp.argmax(1), batch.targets).sum();
   }
 
+  model::Arena arena_;
   at::Tensor parameters_ = at::arange(kToyVocab * kToyVocab, at::kDouble).remainder(5).mul(0.1);
   at::Tensor gradients_ = at::zeros({kToyVocab * kToyVocab}, at::kDouble);
 };

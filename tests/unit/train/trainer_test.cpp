@@ -205,13 +205,13 @@ TEST(Trainer, EpochsAreShuffledDifferentlyAndByTheSeed) {
 }
 
 // What a run of four steps of two micro-batches makes of mischief in its fifth micro-batch.
-void expect_no_update_at_step_three(const std::function<void(ops::LossSums&, at::Tensor&)>& mischief,
+void expect_no_update_at_step_three(const std::function<void(at::Tensor, at::Tensor&)>& mischief,
                                     const std::string& what, const std::string& places) {
   const data::Dataset dataset = toy_dataset(8);
   ToyLearner learner;
   Recorder recorder;
   at::Tensor before;
-  learner.on_call = [&](int64_t call, ops::LossSums& sums, at::Tensor& gradients) {
+  learner.on_call = [&](int64_t call, at::Tensor sums, at::Tensor& gradients) {
     if (call == 5) {
       before = learner.parameters().clone();
       mischief(sums, gradients);
@@ -230,14 +230,14 @@ void expect_no_update_at_step_three(const std::function<void(ops::LossSums&, at:
 
 TEST(Trainer, LossThatIsNotFiniteMakesNoUpdateAndNamesTheMicroBatch) {
   for (const double bad : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
-    expect_no_update_at_step_three([bad](ops::LossSums& sums, at::Tensor&) { sums.weighted_loss = bad; }, "the loss",
+    expect_no_update_at_step_three([bad](at::Tensor sums, at::Tensor&) { sums[0] = bad; }, "the loss",
                                    "samples: data/toy.jsonl:5;");
   }
 }
 
 TEST(Trainer, GradientThatIsNotFiniteMakesNoUpdateAndNamesTheStep) {
   for (const double bad : {std::numeric_limits<double>::quiet_NaN(), -std::numeric_limits<double>::infinity()}) {
-    expect_no_update_at_step_three([bad](ops::LossSums&, at::Tensor& gradients) { gradients[3] = bad; },
+    expect_no_update_at_step_three([bad](at::Tensor, at::Tensor& gradients) { gradients[3] = bad; },
                                    "norm of the gradients", "samples: data/toy.jsonl:5, data/toy.jsonl:6;");
   }
 }
@@ -276,7 +276,7 @@ TEST_F(StoppedTrainer, GivesUpTheUnfinishedStepAndKeepsWholeOnes) {
         options.schedule.max_steps = 4;
         ToyLearner learner;
         Recorder recorder;
-        learner.on_call = [](int64_t call, ops::LossSums&, at::Tensor&) {
+        learner.on_call = [](int64_t call, at::Tensor, at::Tensor&) {
           if (call == 5) {
             request_stop();
           }
@@ -296,7 +296,7 @@ TEST_F(StoppedTrainer, IsSeenInsideAnEvaluation) {
       {
         ToyLearner learner;
         Recorder recorder;
-        learner.on_evaluate = [](int64_t batch, ops::LossSums&) {
+        learner.on_evaluate = [](int64_t batch, at::Tensor) {
           if (batch == 3) {
             request_stop();
           }

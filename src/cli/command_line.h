@@ -12,6 +12,7 @@
 #include "commands/front/data_preview.h"
 #include "commands/front/init_model.h"
 #include "commands/front/inspect.h"
+#include "commands/front/plan.h"
 
 namespace phi3tune::cli {
 
@@ -31,6 +32,7 @@ class CommandLine {
   CLI::App* add_command(CLI::App& parent, const std::string& name, const std::string& does, const std::string& example);
   void add_sources(CLI::App* command);
   void add_train();
+  void add_plan();
   void add_data();
   void add_config();
   void add_model_commands();
@@ -45,6 +47,7 @@ class CommandLine {
   bool version_ = false;
   config::SettingsSources sources_;
   std::vector<std::string> sets_;  // --set key=value
+  commands::PlanOptions plan_;
   commands::DataPreviewOptions preview_;
   commands::InitModelOptions init_;
   commands::InspectOptions inspect_;

@@ -28,7 +28,8 @@ std::vector<Option> options_of(const CLI::App& app, bool settings) {
   std::vector<Option> options;
   for (const auto* option : app.get_options()) {
     for (const auto& name : option->get_lnames()) {
-      options.push_back({"--" + name, option->get_description(), option->get_expected_max() > 0, {}});
+      options.push_back({"--" + name, option->get_description(), option->get_expected_max() > 0,
+                         name == "gpu" ? commands::plan_gpu_names() : std::vector<std::string>()});
     }
   }
   if (!app.get_name().empty() && app.get_option_no_throw("--json") == nullptr) {

@@ -163,6 +163,7 @@ class Completion(front.FrontTest):
         self.assertIn("--lora_r", self.complete("--config", "x.yaml", "--lora"))
         self.assertEqual(self.complete("train", "--adapter", ""), ["lora", "qlora"])
         self.assertEqual(self.complete("completion", "z"), ["zsh"])
+        self.assertIn("h200", self.complete("plan", "--gpu", ""))
         self.assertIn("learning_rate", self.complete("config", "explain", "learn"))
         self.assertEqual(self.complete("train", "--config", ""), [])  # bash goes on with files
 

@@ -8,9 +8,9 @@ import unittest
 
 import front
 
-COMMANDS = [[], ["train"], ["data"], ["data", "preview"], ["init-model"], ["inspect"], ["env"], ["config"],
+COMMANDS = [[], ["train"], ["plan"], ["data"], ["data", "preview"], ["init-model"], ["inspect"], ["env"], ["config"],
             ["config", "check"], ["config", "show"], ["config", "schema"], ["config", "explain"], ["completion"]]
-LATER = [["plan"], ["eval"], ["generate"], ["chat"], ["merge"], ["export"], ["data", "check"], ["config", "convert"]]
+LATER = [["eval"], ["generate"], ["chat"], ["merge"], ["export"], ["data", "check"], ["config", "convert"]]
 HELP_SECONDS = 0.020  # what a person does not notice
 
 

@@ -1,0 +1,45 @@
+#include <ATen/ATen.h>
+
+#include "cuda/calls.h"
+#include "cuda/cuda_ops.h"
+#include "ops/philox.h"
+#include "phi3tune/core/error.h"
+
+namespace phi3tune::cuda {
+namespace {
+
+kernels::DropoutView view(const Documents& documents, const DropoutKey& key) {
+  require(documents.on_device.defined() && key.sample_ids_on_device.defined(),
+          "dropout on a GPU wants documents and sample ids in its memory");
+  return {.cu_seqlens = data<int32_t>(documents.on_device),
+          .sample_ids = data<uint64_t>(key.sample_ids_on_device),
+          .documents = static_cast<int>(documents.cu_seqlens.size()) - 1,
+          .seed = key.seed,
+          .step = key.step,
+          .layer = key.layer,
+          .module = key.module,
+          .threshold = ops::dropout_threshold(key.p),
+          .keep_scale = static_cast<float>(1.0 / (1.0 - key.p))};
+}
+
+}  // namespace
+
+void dropout(const Tensor& out, const Tensor& x, const Documents& documents, const DropoutKey& key) {
+  with_dtype("dropout", x.scalar_type(), [&]<typename T>(T) {
+    launched("dropout",
+             kernels::dropout<T>(data<T>(out), ld(out), data<T>(x), ld(x), view(documents, key), x.size(0), x.size(1),
+                                 stream()),
+             {&x});
+  });
+}
+
+void dropout_add(const Tensor& dx, const Tensor& x, const Documents& documents, const DropoutKey& key) {
+  with_dtype("dropout_add", x.scalar_type(), [&]<typename T>(T) {
+    launched("dropout_add",
+             kernels::dropout_add<T>(data<T>(dx), ld(dx), data<T>(x), ld(x), view(documents, key), x.size(0), x.size(1),
+                                     stream()),
+             {&x});
+  });
+}
+
+}  // namespace phi3tune::cuda

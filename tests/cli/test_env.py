@@ -1,4 +1,5 @@
 """env: facts for a bug report, with the engine or without."""
+import ctypes
 import json
 import re
 import subprocess
@@ -24,6 +25,19 @@ class Env(front.FrontTest):
         program = self.folder / "phi3-tune"
         done = subprocess.run([program, "env"], capture_output=True, text=True, check=True)
         self.assertRegex(done.stdout, r"engine +none: the engine cannot be loaded")
+
+    def test_a_gpu_is_listed_or_its_absence_explained(self):
+        facts = json.loads(self.good("env", "--json"))
+        try:
+            ctypes.CDLL("libcuda.so.1")
+        except OSError:
+            self.assertEqual(facts["CUDA"], "no NVIDIA driver (libcuda.so.1) on this machine: computing on the CPU")
+            self.assertFalse(any("libphi3tune_cuda" in path for path in facts["libraries"]))
+            return
+        if facts["CUDA"] == "ready":
+            self.assertIn("compute capability", facts["GPU 0"])
+        else:
+            self.assertRegex(facts["CUDA"], ": computing on the CPU$")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,30 @@
 #include <torch/headeronly/version.h>
 
 #include "compute.h"
+#include "cuda_plugin.h"
 #include "phi3tune/commands/engine_api.h"
+#include "phi3tune/core/error.h"
 #include "phi3tune/quant/nf4.h"
+
+namespace {
+
+// The GPUs, or why this machine computes on its CPU.
+void describe_gpus(phi3tune::commands::EngineFacts& facts) {
+  using namespace phi3tune;
+  const auto& plugin = commands::CudaPlugin::of_process();
+  if (!plugin.missing().empty()) {
+    facts.emplace_back("CUDA", plugin.missing() + ": computing on the CPU");
+    return;
+  }
+  try {
+    plugin.describe(facts);
+    facts.emplace_back("CUDA", "ready");
+  } catch (const Error& error) {
+    facts.emplace_back("CUDA", std::string(error.what()) + ": computing on the CPU");
+  }
+}
+
+}  // namespace
 
 extern "C" void phi3tune_engine_describe(phi3tune::commands::EngineFacts& facts) {
   using namespace phi3tune;
@@ -17,5 +39,5 @@ extern "C" void phi3tune_engine_describe(phi3tune::commands::EngineFacts& facts)
   facts.emplace_back("MKL", at::hasMKL() ? "yes" : "no");
   facts.emplace_back("NF4 dequantisation", quant::dequantize_isa());
   facts.emplace_back("compute dtype by bf16: auto", commands::has_fast_bfloat16() ? "bfloat16" : "float32");
-  facts.emplace_back("CUDA", "no plug-in in this build: computing on the CPU");
+  describe_gpus(facts);
 }

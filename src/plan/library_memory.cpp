@@ -6,19 +6,35 @@ namespace phi3tune::plan {
 namespace {
 
 constexpr size_t kMiB = 1024 * 1024;
-constexpr size_t kAllocation = 512;  // PyTorch's allocator rounds up to that
-constexpr int64_t kRowBlock = 128;   // queries of one block
+constexpr int64_t kRowBlock = 128;  // queries of one block of FlashAttention
 
-size_t allocated(int64_t elements, size_t size) {
-  const size_t bytes = static_cast<size_t>(elements) * size;
-  return (bytes + kAllocation - 1) / kAllocation * kAllocation;
-}
+size_t rounded(size_t value, size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
-int64_t rounded(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+// What PyTorch's allocator takes from the device for tensors that live together: those up to 1 MiB share pieces of 2
+// MiB, those below 10 MiB pieces of 20, larger ones have their own (pytorch, c10/cuda/CUDACachingAllocator).
+class Reserved {
+ public:
+  void add(int64_t elements, size_t size) {
+    const size_t bytes = rounded(static_cast<size_t>(elements) * size, 512);
+    if (bytes <= kMiB) {
+      small_ += bytes;
+    } else if (bytes < 10 * kMiB) {
+      medium_ += bytes;
+    } else {
+      large_ += rounded(bytes, 2 * kMiB);
+    }
+  }
+  size_t bytes() const { return rounded(small_, 2 * kMiB) + rounded(medium_, 20 * kMiB) + large_; }
+
+ private:
+  size_t small_ = 0, medium_ = 0, large_ = 0;
+};
 
 size_t forward_bytes(const phi3::ModelConfig& config, const StepShape& step) {
-  return allocated(step.tokens * config.q_size(), step.element_size) +
-         allocated(config.num_heads * step.tokens, sizeof(float));
+  Reserved memory;
+  memory.add(step.tokens * config.q_size(), step.element_size);
+  memory.add(config.num_heads * step.tokens, sizeof(float));
+  return memory.bytes();
 }
 
 size_t backward_bytes(const phi3::ModelConfig& config, const StepShape& step, int64_t multiprocessors) {
@@ -26,22 +42,29 @@ size_t backward_bytes(const phi3::ModelConfig& config, const StepShape& step, in
   const int64_t blocks = documents * config.num_heads;
   const int64_t splits = (multiprocessors + blocks - 1) / blocks;
   const int64_t rows = step.tokens + kRowBlock * documents;
-  const int64_t head = rounded(config.head_dim, config.head_dim <= 128 ? 32 : 64);
-  size_t bytes = allocated(step.tokens * config.q_size(), step.element_size) +
-                 2 * allocated(step.tokens * config.kv_size(), step.element_size);
-  if (config.num_kv_heads != config.num_heads) {
-    bytes += 2 * allocated(step.tokens * config.q_size(), step.element_size);
+  const int64_t head_multiple = config.head_dim <= 128 ? 32 : 64;
+  const int64_t head = (config.head_dim + head_multiple - 1) / head_multiple * head_multiple;
+  Reserved memory;
+  if (extension(step, phi3::LinearKind::kO) > 0) {
+    memory.add(step.tokens * config.q_size(), step.element_size);  // the output without the room behind its rows
   }
-  bytes += allocated(config.num_heads * rows, sizeof(float));
-  bytes += allocated(splits * rows * config.num_heads * head, sizeof(float));
-  return bytes;
+  memory.add(step.tokens * config.q_size(), step.element_size);
+  memory.add(step.tokens * config.kv_size(), step.element_size);
+  memory.add(step.tokens * config.kv_size(), step.element_size);
+  if (config.num_kv_heads != config.num_heads) {
+    memory.add(step.tokens * config.q_size(), step.element_size);
+    memory.add(step.tokens * config.q_size(), step.element_size);
+  }
+  memory.add(config.num_heads * rows, sizeof(float));
+  memory.add(splits * rows * config.num_heads * head, sizeof(float));
+  return memory.bytes();
 }
 
 }  // namespace
 
 LibraryMemory library_memory(const phi3::ModelConfig& config, const RunShape& shape, int64_t multiprocessors) {
-  LibraryMemory memory;
   multiprocessors = multiprocessors > 0 ? multiprocessors : kMostMultiprocessors;
+  LibraryMemory memory;
   memory.attention = std::max({forward_bytes(config, shape.step), backward_bytes(config, shape.step, multiprocessors),
                                forward_bytes(config, shape.evaluation)});
   memory.workspace = 64 * kMiB;

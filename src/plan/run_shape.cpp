@@ -1,7 +1,9 @@
 #include "phi3tune/plan/run_shape.h"
 
 #include <algorithm>
+#include <string>
 
+#include "phi3tune/core/error.h"
 #include "phi3tune/quant/nf4_layout.h"
 
 namespace phi3tune::plan {
@@ -74,6 +76,19 @@ RunShape with_micro_batch(RunShape shape, const RowFacts& facts, int64_t rows, i
 RunShape with_saved(RunShape shape, SavedActivations everywhere) {
   std::fill(shape.step.saved.begin(), shape.step.saved.end(), everywhere);
   return shape;
+}
+
+void write_micro_batch(const RunShape& shape, const RowFacts& facts, config::RunOptions& run) {
+  require(facts.longest > 0 && shape.step.tokens % facts.longest == 0, "a micro-batch is whole rows");
+  run.schedule.micro_batch_size = shape.step.tokens / facts.longest;
+  run.schedule.gradient_accumulation_steps = shape.micro_batches;
+  for (auto& [name, text] : run.resolved) {
+    if (name == "micro_batch_size") {
+      text = std::to_string(run.schedule.micro_batch_size);
+    } else if (name == "gradient_accumulation_steps") {
+      text = std::to_string(run.schedule.gradient_accumulation_steps);
+    }
+  }
 }
 
 const char* policy_name(SavedActivations saved) noexcept {

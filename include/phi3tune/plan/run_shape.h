@@ -39,6 +39,8 @@ RunShape run_shape(const config::RunOptions& run, const phi3::ModelConfig& model
 // The same run with `rows` rows a pass and `micro_batches` passes a step.
 RunShape with_micro_batch(RunShape shape, const RowFacts& facts, int64_t rows, int64_t micro_batches);
 RunShape with_saved(RunShape shape, SavedActivations everywhere);
+// micro_batch_size: auto as it was settled: the settings and their resolved texts say the rows and passes of `shape`.
+void write_micro_batch(const RunShape& shape, const RowFacts& facts, config::RunOptions& run);
 
 const char* policy_name(SavedActivations saved) noexcept;  // "gate_up", as gradient_checkpointing takes it
 

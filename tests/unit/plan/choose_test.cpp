@@ -258,18 +258,23 @@ TEST(DescribeSaved, NamesRunsOfLayers) {
 }
 
 TEST(LibraryMemory, IsWhatTheBindingsAllocate) {
-  // Phi-3-mini, one document of 2048 tokens, 132 multiprocessors: dQ, dK, dV in bf16; row sums; 5 copies of dQ in fp32.
+  // Phi-3-mini, one document of 2048 tokens, 132 multiprocessors, in MiB: the output, dQ, dK, dV in bf16; row sums in a
+  // piece of 2; ceil(132 / 32) = 5 copies of [2048 + 128, 3072] fp32, 127.5.
   auto shape = run_of(mini(), 2048, true);
-  const size_t rows = 2048 + 128;
-  const size_t gradients = 3 * 2048 * size_t{3072} * 2;
-  EXPECT_EQ(library_memory(mini(), shape, 132).attention, gradients + 32 * rows * 4 + 5 * rows * 3072 * 4);
-  shape.step.documents = 8;  // enough blocks: one copy, 128 rows more a document
-  EXPECT_EQ(library_memory(mini(), shape, 132).attention,
-            gradients + 32 * (2048 + 1024) * size_t{4} + (2048 + 1024) * size_t{3072} * 4);
-  // Phi-3-medium has 40 heads over 10 keys: dK and dV of all heads come on top.
-  const auto grouped = run_of(medium(), 2048, true);
-  EXPECT_EQ(library_memory(medium(), grouped, 40).attention,
-            2048 * size_t{5120 + 2 * 1280 + 2 * 5120} * 2 + 40 * rows * 4 + rows * 5120 * 4);
+  EXPECT_EQ(library_memory(mini(), shape, 132).attention, (4 * 12 + 2 + 128) * kMiB);
+  EXPECT_EQ(library_memory(mini(), shape, 0).attention, (4 * 12 + 2 + 154) * kMiB);  // up to 170: 6 copies, 153
+  shape.step.documents = 8;  // enough blocks: one copy of [2048 + 1024, 3072], 36
+  EXPECT_EQ(library_memory(mini(), shape, 132).attention, (4 * 12 + 2 + 36) * kMiB);
+  shape.step.extended = false;  // the output lies dense
+  EXPECT_EQ(library_memory(mini(), shape, 132).attention, (3 * 12 + 2 + 36) * kMiB);
+  // Phi-3-medium has 40 heads over 10 keys: dK and dV of all heads come on top, 20 each; its own are 5 each, in a piece
+  // of 20. [2048 + 128, 5120] fp32 is 42.5.
+  EXPECT_EQ(library_memory(medium(), run_of(medium(), 2048, true), 40).attention,
+            (2 * 20 + 20 + 2 * 20 + 2 + 44) * kMiB);
+  // Evaluation alone: the output, and statistics of 32 heads.
+  shape.evaluation = shape.step;
+  shape.evaluation.tokens = 65536;
+  EXPECT_EQ(library_memory(mini(), shape, 132).attention, (384 + 20) * kMiB);
   EXPECT_EQ(library_memory(mini(), shape, 132).workspace, 64 * kMiB);
 }
 

@@ -52,6 +52,19 @@ TEST(RunShape, EvaluationTakesItsOwnRowsOrThoseOfTraining) {
   EXPECT_EQ(shape.micro_batches, 15);
 }
 
+TEST(RunShape, TheMicroBatchThatWasChosenIsWrittenIntoTheSettings) {
+  auto run = options();
+  run.schedule.micro_batch_size = 0;
+  run.schedule.gradient_accumulation_steps = 12;
+  run.resolved = {{"seed", "1"}, {"micro_batch_size", "\"auto\""}, {"gradient_accumulation_steps", "12"}};
+  const auto rows = RowFacts::assumed(run);
+  write_micro_batch(with_micro_batch(shape_of(run, mini(), rows), rows, 4, 3), rows, run);
+  EXPECT_EQ(run.schedule.micro_batch_size, 4);
+  EXPECT_EQ(run.schedule.gradient_accumulation_steps, 3);
+  EXPECT_EQ(run.resolved, (std::vector<std::pair<std::string, std::string>>{
+                              {"seed", "1"}, {"micro_batch_size", "4"}, {"gradient_accumulation_steps", "3"}}));
+}
+
 TEST(RunShape, RanksArePatternsAndTargetsOfEachLayer) {
   auto run = options();
   run.lora.target_modules = {"qkv_proj", "down_proj"};

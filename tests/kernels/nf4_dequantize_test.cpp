@@ -46,7 +46,9 @@ Nf4Tensor random_tensor(const Case& c) {
   const auto blocks = static_cast<size_t>(tensor.blocks());
   if (c.double_quant) {
     tensor.nested_codes = random_integers<uint8_t>(blocks, 0, 255, 2);
+    // Of the offset's size, so that a product that is not rounded before it is added shows in many sums.
     tensor.nested_absmax = random_values<float>((blocks + 255) / 256, c.scale, 3);
+    for (float& value : tensor.nested_absmax) value = c.scale + std::abs(value);
     tensor.nested_map = quant::signed_dynamic_map();
     tensor.offset = 1.37F * c.scale;
   } else {
@@ -114,10 +116,10 @@ INSTANTIATE_TEST_SUITE_P(BlockSizes, Nf4Dequantize,
                                            Case{9, 1928, 0, 4096}, Case{3, 1929, 1, 4096}, Case{11, 3072, 16, 32}));
 INSTANTIATE_TEST_SUITE_P(
     Sources, Nf4Dequantize,
-    ::testing::Values(Case{6, 1416, 8, 64, true, Source::kFloat32}, Case{6, 1416, 8, 64, true, Source::kFloat16},
-                      Case{6, 1415, 0, 64, true, Source::kFloat32}, Case{6, 1415, 0, 64, true, Source::kFloat16},
-                      Case{6, 1416, 8, 64, false, Source::kFloat32}, Case{6, 1416, 0, 64, false, Source::kBfloat16},
-                      Case{6, 1415, 1, 64, false, Source::kFloat16},
+    ::testing::Values(Case{6, 1416, 8, 64, true, Source::kFloat32}, Case{20, 1416, 0, 32, true, Source::kFloat32},
+                      Case{6, 1416, 8, 64, true, Source::kFloat16}, Case{6, 1415, 0, 64, true, Source::kFloat32},
+                      Case{6, 1415, 0, 64, true, Source::kFloat16}, Case{6, 1416, 8, 64, false, Source::kFloat32},
+                      Case{6, 1416, 0, 64, false, Source::kBfloat16}, Case{6, 1415, 1, 64, false, Source::kFloat16},
                       Case{6, 1416, 0, 64, true, Source::kFloat16, 1e-6F},    // subnormal
                       Case{6, 1416, 0, 64, false, Source::kFloat16, 6e4F},    // some are infinite
                       Case{6, 1416, 0, 64, false, Source::kBfloat16, 1e-39F}  // subnormal floats

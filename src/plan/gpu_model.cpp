@@ -45,7 +45,7 @@ void name_assumptions(GpuRates& gpu, bool reference, const std::string& attentio
           reference ? "others measured 4.3 for a copy" : "the share of the data sheet that is assumed of the H200"),
       fmt::format("bus: {:.0f} GB/s each way to pinned memory (80 % of the data sheet), beside the computation",
                   gpu.bus / kGiga),
-      "nothing else overlaps; launches, data and logging cost nothing",
+      "nothing else overlaps; launches, data, logging and the fixed order of attention's sums cost nothing",
   };
 }
 

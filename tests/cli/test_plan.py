@@ -1,6 +1,6 @@
 """plan: memory, arithmetic and what fits, from the settings and config.json alone."""
 import json
-import re
+import pathlib
 import unittest
 
 import front
@@ -188,6 +188,22 @@ class Plan(front.FrontTest):
     def test_neither_weights_nor_data_are_needed(self):
         self.assertEqual(sorted(path.name for path in (self.folder / "mini").iterdir()), ["config.json"])
         self.assertIn("data are not read", self.good("plan", "-c", self.config))
+
+    def test_a_run_takes_what_is_planned(self):
+        if not (pathlib.Path(front.PROGRAM).parent / "libphi3tune_engine.so").exists():
+            self.skipTest("built without the engine")
+        self.good("init-model", self.folder / "tiny", "--shape", "tiny-gqa", "--tokenizer", front.SOURCE / "data/tokenizer-small")
+        self.write("none.jsonl", "".join(json.dumps({"text": f"Ticket {i}: " + "word " * (i % 60)}) + "\n" for i in range(300)))
+        words = ("--base_model", self.folder / "tiny", "--chat_template", "phi_3", "--sequence_len", "256",
+                 "--micro_batch_size", "2", "--gradient_accumulation_steps", "2", "--max_steps", "1", "--device", "cpu", "--bf16", "false",
+                 "--gradient_checkpointing", "attention")
+        self.good("--config", self.config, *words, cwd=self.folder)
+        planned = self.plan(*words)["memory"]
+        taken = json.loads((self.folder / "out/run.json").read_text())["compute"]
+        for part in ("dequantisation scratch", "adapter and gradients", "optimizer moments"):
+            self.assertEqual(int(taken["arena_bytes: " + part]), planned[part.replace(" ", "_")], part)
+        # Rows of real data are not quite full.
+        self.assertAlmostEqual(planned["activations"] / int(taken["arena_bytes: activations"]), 1, delta=0.02)
 
     def test_adapters_make_it_larger(self):
         small, large = self.plan("--lora_r", "16"), self.plan("--lora_r", "64", "--lora_target_modules", "qkv_proj")

@@ -5,7 +5,7 @@
 namespace phi3tune::kernels {
 namespace {
 
-constexpr int kThreads = 256;  // at most
+constexpr int kThreads = 256;  // at most; six blocks an SM cost no spill, 48 registers would leave five
 
 // kWidth consecutive table entries; four or eight of them lie on a multiple of 16 bytes.
 template <int kWidth>
@@ -26,7 +26,7 @@ __device__ __forceinline__ void load_table(float (&values)[kWidth], const float*
 
 // `lanes` threads share a head, `heads_at_once` heads are turned at a time.
 template <class T, int kWidth>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 6)
     rope_kernel(T* __restrict__ qkv, int64_t ld, const float* __restrict__ cosine, const float* __restrict__ sine,
                 int heads, int head_dim, int half, int lanes, int heads_at_once, float sign) {
   const int lane = static_cast<int>(threadIdx.x) % lanes;

@@ -114,8 +114,15 @@ Tensor allocate(size_t bytes) {
 }
 
 void upload(const Tensor& to, const void* from) {
-  require(to.is_contiguous(), "upload wants a contiguous tensor");
-  device().staging->copy(to.data_ptr(), from, to.nbytes(), stream());
+  if (to.is_contiguous()) {
+    device().staging->copy(to.data_ptr(), from, to.nbytes(), stream());
+    return;
+  }
+  require(to.dim() == 2 && to.stride(1) == 1 && to.stride(0) >= to.size(1),
+          "upload wants a tensor whose rows are whole");
+  const auto size = static_cast<size_t>(to.element_size());
+  device().staging->copy_rows(to.data_ptr(), static_cast<size_t>(to.stride(0)) * size, from,
+                              static_cast<size_t>(to.size(1)) * size, static_cast<size_t>(to.size(0)), stream());
 }
 
 void download(void* to, const Tensor& from) {

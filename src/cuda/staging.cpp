@@ -2,19 +2,12 @@
 
 #include <algorithm>
 #include <cstring>
-#include <utility>
 
 #include "cuda/calls.h"
 #include "phi3tune/cuda/counters.h"
 
 namespace phi3tune::cuda {
-namespace {
-
-constexpr size_t kAlignment = 64;
-
-}  // namespace
-
-StagingRing::StagingRing(size_t bytes) : bytes_(bytes) {
+StagingRing::StagingRing(size_t bytes) : bytes_(bytes), ring_(bytes) {
   void* memory = nullptr;
   ++counters().allocations;
   succeeded("staging memory", cudaHostAlloc(&memory, bytes, cudaHostAllocDefault));
@@ -23,9 +16,9 @@ StagingRing::StagingRing(size_t bytes) : bytes_(bytes) {
 
 StagingRing::~StagingRing() {
   // A fault here has been reported by the op that met it.
-  for (const Range& range : in_use_) {
-    static_cast<void>(cudaEventSynchronize(range.copied));
-    static_cast<void>(cudaEventDestroy(range.copied));
+  for (const cudaEvent_t copied : copied_) {
+    static_cast<void>(cudaEventSynchronize(copied));
+    static_cast<void>(cudaEventDestroy(copied));
   }
   for (const cudaEvent_t spare : spare_) {
     static_cast<void>(cudaEventDestroy(spare));
@@ -42,49 +35,51 @@ void StagingRing::copy(void* to, const void* from, size_t bytes, cudaStream_t st
     std::memcpy(memory_ + begin, static_cast<const std::byte*>(from) + done, size);
     succeeded("upload", cudaMemcpyAsync(static_cast<std::byte*>(to) + done, memory_ + begin, size,
                                         cudaMemcpyHostToDevice, stream));
-    ++counters().copies;
-    const cudaEvent_t copied = event();
-    succeeded("upload", cudaEventRecord(copied, stream));
-    in_use_.push_back({begin, head_, copied});
+    in_use(stream);
   }
+}
+
+void StagingRing::copy_rows(void* to, size_t pitch, const void* from, size_t width, size_t rows, cudaStream_t stream) {
+  const size_t most = std::max<size_t>(1, bytes_ / 4 / width);
+  for (size_t done = 0; done < rows; done += most) {
+    const size_t count = std::min(most, rows - done);
+    const size_t begin = take(count * width);
+    std::memcpy(memory_ + begin, static_cast<const std::byte*>(from) + done * width, count * width);
+    succeeded("upload", cudaMemcpy2DAsync(static_cast<std::byte*>(to) + done * pitch, pitch, memory_ + begin, width,
+                                          width, count, cudaMemcpyHostToDevice, stream));
+    in_use(stream);
+  }
+}
+
+void StagingRing::in_use(cudaStream_t stream) {
+  ++counters().copies;
+  const cudaEvent_t copied = event();
+  succeeded("upload", cudaEventRecord(copied, stream));
+  copied_.push_back(copied);
 }
 
 size_t StagingRing::take(size_t bytes) {
-  const size_t wanted = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-  release(false);
+  give_back(false);
   for (;;) {
-    if (in_use_.empty()) {
-      head_ = wanted;
-      return 0;
-    }
-    const size_t oldest = in_use_.front().begin;
-    // Free is [head, oldest), round the end of the memory. head == oldest: full.
-    if (head_ > oldest) {
-      if (head_ + wanted <= bytes_) {
-        return std::exchange(head_, head_ + wanted);
-      }
-      if (wanted < oldest) {
-        head_ = wanted;
-        return 0;
-      }
-    } else if (head_ + wanted < oldest) {
-      return std::exchange(head_, head_ + wanted);
+    if (const auto begin = ring_.take(bytes)) {
+      return *begin;
     }
     ++counters().ring_waits;
-    release(true);
+    give_back(true);
   }
 }
 
-void StagingRing::release(bool wait) {
-  while (!in_use_.empty()) {
-    const Range& oldest = in_use_.front();
-    const cudaError_t status = wait ? cudaEventSynchronize(oldest.copied) : cudaEventQuery(oldest.copied);
+void StagingRing::give_back(bool wait) {
+  while (!ring_.empty()) {
+    const cudaEvent_t oldest = copied_.front();
+    const cudaError_t status = wait ? cudaEventSynchronize(oldest) : cudaEventQuery(oldest);
     if (status == cudaErrorNotReady) {
       return;
     }
     succeeded("upload", status);
-    spare_.push_back(oldest.copied);
-    in_use_.pop_front();
+    spare_.push_back(oldest);
+    copied_.pop_front();
+    ring_.give_back_oldest();
     wait = false;
   }
 }

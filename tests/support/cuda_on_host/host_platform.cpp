@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "cuda/platform.h"
+#include "phi3tune/core/error.h"
 #include "phi3tune/ops/backend.h"
 
 namespace phi3tune::cuda::platform {
@@ -31,6 +32,7 @@ void gemm(const char*, const Tensor& c, const Tensor& a, const Tensor& b, double
 // The CPU's functions know contiguous tensors only.
 void attention(const Tensor& out, const Tensor& lse, const Tensor& qkv, const ops::Documents& documents,
                const ops::HeadShape& heads, int64_t window) {
+  require(qkv.size(0) > 0, "the platform is asked for attention over no tokens");
   const Tensor result = at::empty(out.sizes(), out.options());
   ops::cpu_backend().attention(result, lse, qkv.contiguous(), documents, heads, window);
   copy_into(out, result);

@@ -2,7 +2,6 @@
 #include <numeric>
 
 #include "cuda/calls.h"
-#include "cuda/staging.h"
 #include "fixture.h"
 
 namespace phi3tune::cuda::test {
@@ -39,12 +38,31 @@ TEST_F(DeviceMemory, BytesGoInAndOut) {
   }
 }
 
+TEST_F(DeviceMemory, RowsGoToPlacesFurtherApart) {
+  for (const auto& [rows, cols] : {std::pair<int64_t, int64_t>{1, 5}, {7, 33}, {3000, 1500}}) {  // 18 MB: in parts
+    const Tensor sent = normal({rows, cols}, at::kFloat);
+    const Spaced there({rows, cols}, at::kFloat, 8);
+    memory().upload(there, sent.data_ptr());
+    EXPECT_TRUE(same_bits(there.tensor().contiguous(), sent));
+    EXPECT_TRUE(there.intact()) << rows;
+  }
+}
+
 TEST_F(DeviceMemory, AnUploadMayBeLargerThanTheRing) {
   std::vector<uint32_t> sent(25'000'000);  // 100 MB
   std::iota(sent.begin(), sent.end(), 1U);
   const Tensor there = memory().allocate(sent.size() * 4);
   memory().upload(there, sent.data());
   EXPECT_EQ(std::memcmp(there.data_ptr(), sent.data(), sent.size() * 4), 0);
+}
+
+TEST_F(DeviceMemory, AnUploadFillsRowsThatAreApart) {
+  const Tensor sent = normal({3000, 1000}, at::kFloat);  // 12 MB: more than a quarter of the ring
+  const Spaced there({3000, 1000}, at::kFloat, 8);
+  memory().upload(there, sent.data_ptr());
+  EXPECT_TRUE(same_bits(there, sent));
+  EXPECT_TRUE(there.intact());
+  EXPECT_THROW(memory().upload(sent.t(), sent.data_ptr()), InternalError);
 }
 
 TEST_F(DeviceMemory, ActivationsGoToTheHostAndComeBack) {
@@ -64,18 +82,6 @@ TEST_F(DeviceMemory, RoomIsTotalAndFree) {
   const auto room = memory().room();
   EXPECT_GT(room.total, 0U);
   EXPECT_LE(room.free, room.total);
-}
-
-// Copies that are read only after later ones have been staged show a range that was used too early.
-TEST_F(DeviceMemory, TheRingReusesOnlyWhatWasCopied) {
-  StagingRing ring(4096);
-  std::vector<std::byte> sent(1500), there(1500);
-  for (size_t i = 0; i < 300; ++i) {
-    const size_t size = 1 + i * 37 % 1500;
-    std::fill(sent.begin(), sent.end(), static_cast<std::byte>(i));
-    ring.copy(there.data(), sent.data(), size, stream());
-    ASSERT_EQ(std::memcmp(there.data(), sent.data(), size), 0) << i;
-  }
 }
 
 TEST_F(DeviceMemory, AStepNeitherWaitsNorAllocates) {

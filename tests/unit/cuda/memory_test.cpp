@@ -56,15 +56,6 @@ TEST_F(DeviceMemory, AnUploadMayBeLargerThanTheRing) {
   EXPECT_EQ(std::memcmp(there.data_ptr(), sent.data(), sent.size() * 4), 0);
 }
 
-TEST_F(DeviceMemory, AnUploadFillsRowsThatAreApart) {
-  const Tensor sent = normal({3000, 1000}, at::kFloat);  // 12 MB: more than a quarter of the ring
-  const Spaced there({3000, 1000}, at::kFloat, 8);
-  memory().upload(there, sent.data_ptr());
-  EXPECT_TRUE(same_bits(there, sent));
-  EXPECT_TRUE(there.intact());
-  EXPECT_THROW(memory().upload(sent.t(), sent.data_ptr()), InternalError);
-}
-
 TEST_F(DeviceMemory, ActivationsGoToTheHostAndComeBack) {
   const Tensor host = memory().allocate_host(4096).view(at::kFloat);
   const Tensor sent = normal({1024}, at::kFloat);

@@ -52,12 +52,9 @@ void Arena::touch(plan::Part part) {
 size_t Arena::high_water() const noexcept { return std::accumulate(asked_.begin(), asked_.end(), size_t{0}); }
 
 at::Tensor view(const at::Tensor& block, size_t offset, at::ScalarType dtype, int64_t rows, int64_t cols, int64_t ld) {
-  auto* begin = static_cast<std::byte*>(block.data_ptr()) + offset;
-  return at::for_blob(begin, {rows, cols})
-      .strides({ld, 1})
-      .target_device(block.device())
-      .options(block.options().dtype(dtype))
-      .make_tensor();
+  // Whole rows first: what lies behind a row belongs to its storage.
+  const auto whole = view(block, offset, dtype, rows * ld).view({rows, ld});
+  return ld == cols ? whole : whole.narrow(1, 0, cols);
 }
 
 at::Tensor view(const at::Tensor& block, size_t offset, at::ScalarType dtype, int64_t count) {

@@ -42,9 +42,7 @@ at::Tensor StepTensors::dropped(int64_t columns) const {
 
 at::Tensor StepTensors::d_lora(const at::Tensor& dy, int64_t rank, bool extended) const {
   if (extended) {
-    const auto* behind = static_cast<const std::byte*>(dy.data_ptr()) + dy.size(1) * dy.element_size();
-    return model::view(block_, static_cast<size_t>(behind - static_cast<const std::byte*>(block_.data_ptr())),
-                       compute_dtype_, dy.size(0), rank, dy.stride(0));
+    return dy.as_strided({dy.size(0), rank}, dy.strides(), dy.storage_offset() + dy.size(1));
   }
   return model::view(block_, buffers_.d_lora.offset, compute_dtype_, buffers_.d_lora.rows, rank, rank);
 }

@@ -104,6 +104,24 @@ TEST(Invariance, WhatIsRecomputedOrOffloadedGivesTheSameBits) {
   }
 }
 
+// Deeper than the three places that inputs of layers take turns in.
+TEST(Invariance, OffloadedInputsOfManyLayersComeBackInTime) {
+  const test::TempFolder folder;
+  const auto gradients_of = [&](std::vector<config::SavedActivations> saved) {
+    auto wanted = options(at::kFloat);
+    wanted.saved = std::move(saved);
+    auto setup = test::make_deep_setup(folder / "model", 7, wanted);
+    setup.model->forward_backward(test::deep_batch(), 1.0, 1);
+    return setup.adapters->gradients().clone();
+  };
+  using S = config::SavedActivations;
+  const auto wanted = gradients_of({});
+  EXPECT_GT(wanted.abs().max().item<double>(), 0.0);
+  EXPECT_TRUE(test::same_bits(gradients_of({S::kOffload}), wanted));
+  EXPECT_TRUE(test::same_bits(
+      gradients_of({S::kNone, S::kBlock, S::kGateUp, S::kNone, S::kAttention, S::kBlock, S::kNone}), wanted));
+}
+
 TEST(Invariance, TheSameStepTwiceGivesTheSameBits) {
   auto setup = make_setup("gqa", options(at::kBFloat16, 0.1));
   const auto first = gradients(setup, {documents("gqa")});

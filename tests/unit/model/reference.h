@@ -3,6 +3,7 @@
 
 #include <ATen/ATen.h>
 
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <string>
@@ -10,7 +11,9 @@
 
 #include "phi3tune/model/lora.h"
 #include "phi3tune/model/phi3_model.h"
+#include "phi3tune/phi3/init_model.h"
 #include "support/references.h"
+#include "support/temp_folder.h"
 #include "support/tensors.h"
 
 namespace phi3tune::test {
@@ -36,12 +39,54 @@ inline Setup make_setup(const std::string& kind, model::Phi3Options options) {
   Setup setup;
   setup.folder = std::make_unique<phi3::ModelFolder>(phi3::ModelFolder::open(kReferences + "/models/" + kind));
   const auto adapter_folder = kReferences + "/adapters/" + kind.substr(0, kind.find("_nf4"));
-  setup.adapters = std::make_unique<model::LoraAdapters>(
-      setup.folder->config(), phi3::read_adapter_config(adapter_folder), options.compute_dtype, 1, false);
+  const auto adapter = phi3::read_adapter_config(adapter_folder);
+  options.ranks = model::ranks_of(setup.folder->config(), adapter);
+  setup.adapters =
+      std::make_unique<model::LoraAdapters>(setup.folder->config(), adapter, options.compute_dtype, 1, false);
   fill_adapters(*setup.adapters, adapter_folder);
   setup.model = std::make_unique<model::Phi3Model>(model::Phi3Model::load(*setup.folder, options));
   setup.model->attach(setup.adapters.get());
   return setup;
+}
+
+// A tiny model of random weights with `layers` layers, made in `path` where there is none, and an adapter beside every
+// linear.
+inline Setup make_deep_setup(const std::string& path, int64_t layers, model::Phi3Options options) {
+  if (!std::filesystem::exists(path)) {
+    phi3::InitModelOptions init;
+    init.folder = path;
+    init.layers = layers;
+    phi3::init_model(init);
+  }
+  Setup setup;
+  setup.folder = std::make_unique<phi3::ModelFolder>(phi3::ModelFolder::open(path));
+  phi3::AdapterConfig adapter;
+  adapter.rank = 4;
+  adapter.alpha = 8;
+  adapter.target_modules = {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"};
+  options.ranks = model::ranks_of(setup.folder->config(), adapter);
+  setup.adapters =
+      std::make_unique<model::LoraAdapters>(setup.folder->config(), adapter, options.compute_dtype, 1, false);
+  at::manual_seed(3);
+  for (const auto& pair : setup.adapters->pairs()) {
+    at::Tensor(pair.b).copy_(at::randn(pair.b.sizes()) * 0.1);
+  }
+  setup.adapters->refresh_compute_copies();
+  setup.model = std::make_unique<model::Phi3Model>(model::Phi3Model::load(*setup.folder, options));
+  setup.model->attach(setup.adapters.get());
+  return setup;
+}
+
+// Two documents for it.
+inline model::TokenBatch deep_batch() {
+  model::TokenBatch batch;
+  batch.input_ids = at::arange(40, at::kLong).mul(7).remainder(97);
+  batch.cu_seqlens = {0, 25, 40};
+  batch.sample_ids = {1, 2};
+  batch.target_rows = at::cat({at::arange(3, 24, at::kLong), at::arange(26, 39, at::kLong)});
+  batch.targets = batch.input_ids.index_select(0, batch.target_rows + 1);
+  batch.weights = at::ones({batch.targets.numel()}, at::kFloat);
+  return batch;
 }
 
 struct Document {

@@ -14,6 +14,7 @@
 #include "phi3tune/core/log.h"
 #include "phi3tune/core/text.h"
 #include "phi3tune/data/batching.h"
+#include "phi3tune/plan/flops.h"
 #include "phi3tune/train/trainer.h"
 
 namespace phi3tune::commands {
@@ -123,6 +124,14 @@ plan::RowFacts row_facts(const config::RunOptions& run, const data::Dataset& dat
   return facts;
 }
 
+std::vector<int64_t> lengths_of(const std::vector<data::Example>& examples) {
+  std::vector<int64_t> lengths;
+  for (const auto& example : examples) {
+    lengths.push_back(static_cast<int64_t>(example.input_ids.size()));
+  }
+  return lengths;
+}
+
 std::string way_out(const plan::Remedies& remedies) {
   std::string text = remedies.together ? "what fits, all of these together: " : "what fits: ";
   bool first = true;
@@ -137,8 +146,8 @@ std::string way_out(const plan::Remedies& remedies) {
 
 bool has_fast_bfloat16() { return __builtin_cpu_supports("avx512bf16") != 0; }
 
-Compute settle_compute(const config::RunOptions& run, const phi3::ModelConfig& model,
-                       const phi3::AdapterConfig& adapter, const data::Dataset& dataset) {
+Compute settle_compute(config::RunOptions& run, const phi3::ModelConfig& model, const phi3::AdapterConfig& adapter,
+                       const data::Dataset& dataset) {
   Compute compute;
   open_device(run.compute, compute);
   ops::choose_backend(*compute.backend);
@@ -156,13 +165,23 @@ Compute settle_compute(const config::RunOptions& run, const phi3::ModelConfig& m
 
   const auto room = compute.backend->memory.room();
   const size_t free = on_gpu ? room.free : std::min<size_t>(room.free, control_group_room().value_or(SIZE_MAX));
-  const bool choose = run.compute.saved_activations == plan::SavedActivations::kAuto;
-  context.memory = on_gpu || !choose ? free : static_cast<size_t>(kMemoryShare * static_cast<double>(free));
-  compute.plan = plan::settle(context, shape, run.compute.saved_activations, 0);
-  context.memory = free;
+  const size_t allowed = on_gpu ? std::min<size_t>(free, run.compute.gpu_memory_limit.value_or(SIZE_MAX)) : free;
+  context.opened = on_gpu && allowed == free;
+  context.keys = plan::mean_keys(lengths_of(dataset.train), model.sliding_window);
+  const auto saved = run.compute.saved_activations;
+  const bool choose = saved == plan::SavedActivations::kAuto;
+  context.memory = on_gpu || !choose ? allowed : static_cast<size_t>(kMemoryShare * static_cast<double>(allowed));
+  const int64_t rows_per_step = run.schedule.micro_batch_size == 0 ? run.schedule.gradient_accumulation_steps : 0;
+  compute.plan = plan::settle(context, shape, saved, rows_per_step);
+  context.memory = allowed;
+  if (rows_per_step > 0 && plan::fits(context, compute.plan)) {
+    plan::write_micro_batch(compute.plan.shape, context.rows, run);
+    log_info("micro_batch_size: {} in {} passes a step, as the plan says", run.schedule.micro_batch_size,
+             run.schedule.gradient_accumulation_steps);
+  }
   if (!plan::fits(context, compute.plan)) {
     throw ResourceError("memory: the run takes {} on {}, {} are free; {}", format_bytes(compute.plan.device_bytes()),
-                        compute.device, format_bytes(free), way_out(plan::what_would_fit(context, shape)));
+                        compute.device, format_bytes(allowed), way_out(plan::what_would_fit(context, shape)));
   }
   return compute;
 }

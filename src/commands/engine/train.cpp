@@ -115,7 +115,8 @@ class Ending {
   checkpoint::RunRecord& record_;
 };
 
-int train(const config::RunOptions& run, const EngineContext& context) {
+// By value: what was left to the plan is written into the settings.
+int train(config::RunOptions run, const EngineContext& context) {
   std::optional<checkpoint::RunFolder> folder;
   if (!run.output.overwrite_output_dir) {
     folder.emplace(checkpoint::RunFolder::prepare(run.output.output_dir, false));
@@ -164,6 +165,8 @@ int train(const config::RunOptions& run, const EngineContext& context) {
   files.card = model_card(run, context, inputs, adapter_config, result);
   checkpoint::save_adapter(folder->file(kAdapterFolder), *adapters, files);
   record.status = finished ? "finished" : "stopped";
+  record.compute.emplace_back("arena_bytes used", std::to_string(arena->high_water()));
+  record.compute.emplace_back("library_bytes used", std::to_string(compute.backend->memory.library_bytes()));
   record.results = results_json(result);
   folder->write(record);
   const bool events = context.json || run.output.progress == config::OutputOptions::Progress::kJson;

@@ -13,10 +13,6 @@ int run_train(const TrainOptions& options) {
   for (const auto& note : run.notes) {
     log_info("{}", note);
   }
-  if (run.schedule.micro_batch_size == 0) {
-    throw ConfigError(
-        "micro_batch_size: auto works for `phi3-tune plan` alone yet, which says how many rows fit; write that number");
-  }
   check_inputs(run);
   const EngineContext context{.json = options.json, .program_version = kVersion};
   return Engine::load().train(run, context);

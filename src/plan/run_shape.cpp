@@ -19,9 +19,12 @@ size_t dtype_size(const std::string& name) { return name == "float32" ? 4 : 2; }
 
 RowFacts RowFacts::assumed(const config::RunOptions& run) {
   RowFacts facts;
+  // A document's last token predicts nothing.
   facts.longest = run.data.sequence_len;
+  facts.trained = std::max<int64_t>(1, run.data.sequence_len - 1);
   if (run.data.val_set_size > 0 || !run.data.test_datasets.empty()) {
-    facts.evaluation_longest = run.data.sequence_len;
+    facts.evaluation_longest = facts.longest;
+    facts.evaluation_trained = facts.trained;
   }
   facts.evaluation_rows = run.schedule.eval_batch_size;
   return facts;
@@ -55,7 +58,7 @@ RunShape run_shape(const config::RunOptions& run, const phi3::ModelConfig& model
   step.saved.assign(static_cast<size_t>(model.num_layers),
                     wanted == SavedActivations::kAuto ? SavedActivations::kBlock : wanted);
   shape.evaluation = step;
-  shape.evaluation_batches = rows.evaluation_batches;
+  shape.evaluation_batches = rows.evaluation_longest > 0 ? rows.evaluation_batches : 0;
   return with_micro_batch(std::move(shape), rows, run.schedule.micro_batch_size,
                           run.schedule.gradient_accumulation_steps);
 }

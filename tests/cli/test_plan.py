@@ -66,8 +66,9 @@ class Plan(front.FrontTest):
             self.write("mini/config.json", json.dumps({**MINI, "sliding_window": case["window"]}))
             plan = self.plan("--sequence_len", case["length"], "--gradient_checkpointing", "block")
             flops = plan["flops_per_token"]
+            # A row's last token predicts nothing: of the head, one row in 2048 or 4096 less than the formulas count.
             for name in ("forward", "backward"):
-                self.assertAlmostEqual(flops[name]["total"] / sum(case[name].values()), 1, delta=1e-9)
+                self.assertAlmostEqual(flops[name]["total"] / sum(case[name].values()), 1, delta=2e-5)
             self.assertAlmostEqual(flops["recompute"]["total"] / case["recompute"]["block"], 1, delta=1e-9)
             self.assertAlmostEqual(plan["flops_per_step"] / (flops["total"] * 8 * case["length"]), 1, delta=1e-9)
             done += 1
@@ -143,7 +144,6 @@ class Plan(front.FrontTest):
         self.assertEqual(plan["micro_batch_size"] * plan["micro_batches"], 16)
         self.assertGreater(plan["micro_batch_size"], 1)
         self.assertIs(plan["fits"], True)
-        self.assertIn("micro_batch_size: auto", self.refused(front.USAGE, "-c", self.config, "--micro_batch_size", "auto")[0])
 
     def test_time_is_computed_and_says_so(self):
         text = self.good("plan", "-c", self.config, "--gpu", "h200", "--micro_batch_size", "8")
@@ -204,6 +204,49 @@ class Plan(front.FrontTest):
             self.assertEqual(int(taken["arena_bytes: " + part]), planned[part.replace(" ", "_")], part)
         # Rows of real data are not quite full.
         self.assertAlmostEqual(planned["activations"] / int(taken["arena_bytes: activations"]), 1, delta=0.02)
+
+    def test_a_run_takes_the_micro_batch_of_the_plan(self):
+        if not (pathlib.Path(front.PROGRAM).parent / "libphi3tune_engine.so").exists():
+            self.skipTest("built without the engine")
+        self.good("init-model", self.folder / "tiny", "--shape", "tiny-gqa", "--tokenizer", front.SOURCE / "data/tokenizer-small")
+        self.write("none.jsonl", "".join(json.dumps({"text": f"Ticket {i}: " + "word " * 30}) + "\n" for i in range(40)))
+        self.good("-c", self.config, "--base_model", self.folder / "tiny", "--chat_template", "phi_3", "--sequence_len", "128",
+                  "--sample_packing", "false", "--micro_batch_size", "auto", "--gradient_accumulation_steps", "8", "--max_steps", "2",
+                  "--device", "cpu", cwd=self.folder)
+        settings = json.loads((self.folder / "out/run.json").read_text())["settings"]
+        self.assertIsInstance(settings["micro_batch_size"], int)
+        self.assertEqual(settings["micro_batch_size"] * settings["gradient_accumulation_steps"], 8)
+
+    def test_at_full_width_a_run_takes_what_is_planned_to_the_byte(self):
+        if not (pathlib.Path(front.PROGRAM).parent / "libphi3tune_engine.so").exists():
+            self.skipTest("built without the engine")
+        length = 64
+        self.write("rows.jsonl", "".join(json.dumps({"text": f"Row {i}: " + "some words again " * length}) + "\n" for i in range(2)))
+        runs = 0
+        for shape in ("phi-3-mini-4k", "phi-3-medium-4k"):
+            base = self.folder / shape
+            self.good("init-model", base, "--shape", shape, "--layers", "2", "--tokenizer",
+                      front.SOURCE / "data/tokenizer-small", timeout=300)
+            for adapter in ("lora", "qlora"):
+                for saved in ("none", "attention", "offload"):
+                    with self.subTest(shape=shape, adapter=adapter, saved=saved):
+                        out = self.folder / f"out-{shape}-{adapter}-{saved}"
+                        words = ("--config", self.config, "--base_model", base, "--datasets", "[rows.jsonl]", "--chat_template",
+                                 "phi_3", "--adapter", adapter, "--sequence_len", length, "--excess_length_strategy",
+                                 "truncate_end", "--gradient_accumulation_steps", "1", "--max_steps", "1", "--device", "cpu",
+                                 "--bf16", "true", "--gradient_checkpointing", saved, "--output_dir", out)
+                        self.good(*words, cwd=self.folder, timeout=300)
+                        taken = json.loads((out / "run.json").read_text())["compute"]
+                        self.assertEqual(taken["arena_bytes used"], taken["arena_bytes"])
+                        planned = self.plan(*words[2:])["memory"]
+                        names = [name for name in taken if name.startswith("arena_bytes: ")]
+                        self.assertEqual(len(names), 6)
+                        for name in names:
+                            part = name.removeprefix("arena_bytes: ").replace(" ", "_")
+                            if part != "weights":  # the CPU's are not in the arena
+                                self.assertEqual(int(taken[name]), planned.get(part, 0), part)
+                        runs += 1
+        self.assertEqual(runs, 12)
 
     def test_adapters_make_it_larger(self):
         small, large = self.plan("--lora_r", "16"), self.plan("--lora_r", "64", "--lora_target_modules", "qkv_proj")

@@ -11,6 +11,7 @@ import time
 SOURCE = pathlib.Path(__file__).resolve().parent.parent.parent
 STAGE_SECONDS = 470.0  # of the eight minutes that a stage may take
 REHEARSED = "rehearsed: no GPU"
+PLUGIN = "PHI3TUNE_CUDA_PLUGIN"
 LIBRARIES = ("phi3tune_engine", "phi3tune_cuda")  # targets that are no program
 
 Done = collections.namedtuple("Done", "out err status seconds timed_out")
@@ -44,6 +45,7 @@ class Box:
         self.ends = time.monotonic() + seconds
         self.stage, self.stage_ends, self.calls = "", self.ends, 0
         self.environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}
+        self.named_plugin = self.environment.pop(PLUGIN, "")  # nothing may stand in for a GPU that is there
         if gpu:
             self.environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
             self.environment.setdefault("CUDA_VISIBLE_DEVICES", str(options.device))
@@ -63,6 +65,15 @@ class Box:
 
     def program(self, name):
         return self.build_folder() / "bin" / name
+
+    def plugin(self):
+        """In a rehearsal, the library that stands in for the GPU: the one that the environment names, or the one that was built;
+        "" without one. Programs that are started afterwards take it for the device."""
+        built = self.program("libphi3tune_cuda_rehearsal.so")
+        found = (self.named_plugin or (str(built) if built.exists() else "")) if self.rehearse else ""
+        if found:
+            self.environment[PLUGIN] = found
+        return found
 
     def build(self, checks, *targets):
         """Programs of `targets` that are there afterwards. With --build nothing is built; what is missing is a line."""

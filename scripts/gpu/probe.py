@@ -1,8 +1,7 @@
 """Matrix products, attention, dequantising and element-wise kernels, timed one by one through the plug-in's table."""
 import json
-import os
 
-from .box import last_line
+from .box import last_line, short_gpu
 
 # Assumptions of the time model and of `phi3-tune plan --gpu h200` that this table replaces.
 MODEL_SHARE_OF_COPY = 3.6 / 4.3  # fused kernels beside a copy
@@ -15,7 +14,7 @@ def command(box):
     words = [box.program("gpu_probe"), "--device", "0"]
     if not box.rehearse:
         return words
-    return [words[0], "--tiny", "--plugin", os.environ.get("PHI3TUNE_CUDA_PLUGIN", "cpu")]
+    return [words[0], "--tiny", "--plugin", box.plugin() or "cpu"]
 
 
 def unit_of(line):
@@ -77,7 +76,6 @@ def memory(checks, lines):
 
 
 def run(box, checks):
-    from .box import short_gpu
     if "gpu_probe" not in box.build(checks, "gpu_probe"):
         return
     done = box.call("probe", command(box), box.left())

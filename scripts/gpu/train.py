@@ -136,6 +136,8 @@ def run(box, checks):
     wanted = ["phi3-tune"] if box.rehearse else ["phi3-tune", "phi3tune_engine", "phi3tune_cuda"]
     if "phi3-tune" not in box.build(checks, *wanted):
         return
+    if box.rehearse:
+        checks.shown("in the GPU's place", box.plugin() or "the CPU's back end")
     shape, gpu = (TINY, "") if box.rehearse else (MINI, short_gpu(box.gpu["name"]))
     cut, why = training.model(box, shape, 2)
     if not cut:

@@ -72,7 +72,7 @@ def settings(box, shape, folder, method, tokens, steps, **more):
 
 def device(box):
     """Of a run: the GPU; in a rehearsal the CPU, or the plug-in that stands in for one."""
-    return "cuda" if not box.rehearse or box.environment.get("PHI3TUNE_CUDA_PLUGIN") else "cpu"
+    return "cuda" if not box.rehearse or box.plugin() else "cpu"
 
 
 def write_config(box, name, values):

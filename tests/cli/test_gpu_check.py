@@ -74,6 +74,8 @@ command = sys.argv[1]
 config = json.load(open(sys.argv[sys.argv.index("--config") + 1])) if "--config" in sys.argv else {}
 tokens = config.get("micro_batch_size", 1) * config.get("sequence_len", 1)
 parts = {"weights": 8000000000, "adapter_and_gradients": 300000000, "optimizer_moments": 200000000, "step_control": 4096, "activations": 1000000 * tokens}
+if config.get("device") == "cuda":  # a rehearsal's library is named to rehearsals alone
+    assert ("PHI3TUNE_CUDA_PLUGIN" in os.environ) == ("tiny" in config["base_model"])
 if command == "env":
     print(json.dumps({"phi3-tune": "0.1.0", "CUDA": "ready", "cuDNN": "91900"}))
 elif command == "init-model":
@@ -146,7 +148,7 @@ class GpuCheck(front.FrontTest):
             self.tool(self.programs, name, {"test_kernels_device": KERNELS, "gpu_probe": PROBE, "phi3-tune": PROGRAM}[name])
 
     def check(self, *words, fault="", script=None):
-        environment = {**os.environ, "PATH": str(self.tools), "FAKE_FAULT": fault, "PHI3TUNE_CACHE": str(self.folder / "cache")}
+        environment = {**os.environ, "PATH": str(self.tools), "PHI3TUNE_CUDA_PLUGIN": "/nowhere/rehearsal.so", "FAKE_FAULT": fault, "PHI3TUNE_CACHE": str(self.folder / "cache")}
         return subprocess.run([sys.executable, script or front.SOURCE / "scripts/gpu_check", "--out", self.out, "--build", self.folder / "build", *words],
                               capture_output=True, text=True, env=environment, timeout=50, check=False)
 
@@ -176,13 +178,13 @@ class GpuCheck(front.FrontTest):
     def test_a_rehearsal_says_so_in_every_line_and_judges_no_speed(self):
         for name in ("phi3-tune", "gpu_probe"):
             self.tool(self.programs, name, {"phi3-tune": PROGRAM, "gpu_probe": PROBE}[name])
-        done = self.check("--rehearse", "facts", "probe")
+        done = self.check("--rehearse", "facts", "probe", "train")
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-        lines = [line for line in done.stdout.splitlines() if line.startswith(("facts ", "probe "))]
-        self.assertGreater(len(lines), 4)
+        lines = [line for line in done.stdout.splitlines() if line.startswith(("facts ", "probe ", "train "))]
+        self.assertGreater(len(lines), 20)
         self.assertTrue(all(line.endswith("(rehearsed: no GPU)") for line in lines), lines)
         self.assertFalse({"reached", "missed"} & set(self.verdicts().values()))
-        table = [line for line in (self.out / "summary.md").read_text().splitlines() if line.startswith(("| facts |", "| probe |")) and line.count("|") == 6]
+        table = [line for line in (self.out / "summary.md").read_text().splitlines() if line.startswith(("| facts |", "| probe |", "| train |")) and line.count("|") == 6]
         self.assertEqual(len(table), len(lines))
         self.assertTrue(all("rehearsed: no GPU" in line for line in table))
         self.assertNotIn("## To record", (self.out / "summary.md").read_text())

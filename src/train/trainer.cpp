@@ -173,6 +173,11 @@ void Trainer::check_finite(const Pending& step, const StepRing::Numbers& numbers
   }
 }
 
+uint64_t Trainer::memory_bytes() const {
+  const auto& backend = ops::backend();
+  return backend.asynchronous ? learner_.arena().high_water() + backend.memory.library_bytes() : peak_resident_bytes();
+}
+
 void Trainer::read_pending() {
   if (pending_.empty()) {
     return;
@@ -195,7 +200,7 @@ void Trainer::read_pending() {
     metrics.grad_norm = numbers[i].norm;
     metrics.seconds = seconds;
     metrics.tokens_per_second = seconds > 0.0 ? static_cast<double>(metrics.tokens) / seconds : 0.0;
-    metrics.memory_bytes = peak_resident_bytes();
+    metrics.memory_bytes = memory_bytes();
     result_.trained_tokens += metrics.trained_tokens;
     result_.tokens += metrics.tokens;
     result_.training_seconds += seconds;

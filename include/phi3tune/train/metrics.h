@@ -28,7 +28,8 @@ struct StepMetrics {
   int64_t tokens = 0;              // of this step, all of them
   double seconds = 0.0;            // this step took
   double tokens_per_second = 0.0;  // tokens / seconds
-  uint64_t memory_bytes = 0;       // peak resident memory of the process so far (VmHWM)
+  // On the CPU the peak resident memory of the process so far (VmHWM); on a GPU the arena and what libraries took.
+  uint64_t memory_bytes = 0;
 };
 
 struct EvalMetrics {

@@ -66,6 +66,7 @@ class Trainer {
   bool evaluate_all(std::vector<EvalMetrics>& results);
   // Reads what the back end found in the pending steps, and tells the observer.
   void read_pending();
+  uint64_t memory_bytes() const;  // see StepMetrics
   void check_finite(const Pending& step, const StepRing::Numbers& numbers) const;
 
   Learner& learner_;

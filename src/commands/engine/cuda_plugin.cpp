@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <fmt/format.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <type_traits>
 
@@ -21,8 +22,13 @@ std::string beside_the_program() {
 
 }  // namespace
 
+// PHI3TUNE_CUDA_PLUGIN names another library, which brings its own device: a rehearsal without a GPU.
 const CudaPlugin& CudaPlugin::of_process() {
-  static const CudaPlugin plugin("libcuda.so.1", beside_the_program());
+  static const CudaPlugin plugin = [] {
+    const char* named = std::getenv("PHI3TUNE_CUDA_PLUGIN");
+    return named != nullptr && *named != '\0' ? CudaPlugin("", named)
+                                              : CudaPlugin("libcuda.so.1", beside_the_program());
+  }();
   return plugin;
 }
 
@@ -30,7 +36,7 @@ CudaPlugin::CudaPlugin(const std::string& driver, const std::string& library) : 
 
 // Nothing is ever closed: libtorch does not survive it.
 std::string CudaPlugin::load(const std::string& driver, const std::string& library) {
-  if (dlopen(driver.c_str(), RTLD_NOW) == nullptr) {
+  if (!driver.empty() && dlopen(driver.c_str(), RTLD_NOW) == nullptr) {
     return fmt::format("no NVIDIA driver ({}) on this machine", driver);
   }
   if (std::error_code code; !std::filesystem::exists(library, code)) {

@@ -12,7 +12,7 @@ class CudaPlugin {
   // Of this process: loaded by the first call, which comes before anything asks libtorch for a device.
   static const CudaPlugin& of_process();
 
-  // `driver` is looked for first: without it the plug-in and its gigabytes are left alone.
+  // `driver` is looked for first, if one is named: without it the plug-in and its gigabytes are left alone.
   CudaPlugin(const std::string& driver, const std::string& library);
 
   // Why there is no plug-in, as the end of a sentence; empty when there is one.

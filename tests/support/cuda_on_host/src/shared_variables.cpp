@@ -1,10 +1,11 @@
 // __shared__ variables are the writable function-local statics of the .cu files. GCC drops a section attribute inside
-// templates, so they are found by name in the program's own symbol table, where the symbols of a file follow its name.
+// templates, so they are found by name in the symbol table of the program or library that holds them, where the symbols
+// of a file follow its name.
 #include "shared_variables.h"
 
 #include <cxxabi.h>
+#include <dlfcn.h>
 #include <elf.h>
-#include <link.h>
 
 #include <cstdlib>
 #include <fstream>
@@ -56,8 +57,18 @@ void read_symbols(Program& program, const char* bytes, const Elf64_Shdr* section
   }
 }
 
+// The program or the shared library that this code and the kernels are linked into.
+const Dl_info& own_module() {
+  static const Dl_info module = [] {
+    Dl_info found{};
+    dladdr(reinterpret_cast<const void*>(&own_module), &found);
+    return found;
+  }();
+  return module;
+}
+
 Program read_program() {
-  std::ifstream file("/proc/self/exe", std::ios::binary);
+  std::ifstream file(own_module().dli_fname, std::ios::binary);
   const std::string bytes((std::istreambuf_iterator<char>(file)), {});
   const auto* head = reinterpret_cast<const Elf64_Ehdr*>(bytes.data());
   const auto* sections = reinterpret_cast<const Elf64_Shdr*>(bytes.data() + head->e_shoff);
@@ -69,18 +80,7 @@ Program read_program() {
 
 }  // namespace
 
-uintptr_t load_address() {
-  static const uintptr_t base = [] {
-    uintptr_t found = 0;
-    const auto first = [](dl_phdr_info* info, size_t, void* out) {
-      *static_cast<uintptr_t*>(out) = info->dlpi_addr;
-      return 1;
-    };
-    dl_iterate_phdr(first, &found);
-    return found;
-  }();
-  return base;
-}
+uintptr_t load_address() { return reinterpret_cast<uintptr_t>(own_module().dli_fbase); }
 
 const std::vector<Region*>& shared_variables_of(const void* kernel) {
   static Program program = read_program();

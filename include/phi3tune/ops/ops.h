@@ -25,7 +25,7 @@ namespace phi3tune::ops {
 // The documents of a micro-batch: where each begins. Back ends with memory of their own read the tensor.
 struct Documents {
   std::span<const int32_t> cu_seqlens;  // [documents + 1], from 0 to M
-  at::Tensor on_device{};                 // int32 [documents + 1], the same; undefined: the CPU's back end needs none
+  at::Tensor on_device{};               // int32 [documents + 1], the same; undefined: the CPU's back end needs none
 };
 
 // out_RD = table_VD[ids_R]; ids int64. Strided: out. The embedding, the trained rows, the rotary table (of the wide
@@ -95,7 +95,7 @@ void dropout(const at::Tensor& out, const at::Tensor& x, const Documents& docume
 //   [ A  .. ]   p = rank rounded up to a multiple of 8,
 // so that base and adapter are one product. Undefined elsewhere, and beside a linear without adapter.
 struct LinearWeight {
-  at::Tensor matrix;    // [O, K] of the compute dtype. Strided.
+  at::Tensor matrix;      // [O, K] of the compute dtype. Strided.
   at::Tensor extended{};  // [O + p, K + p]
 };
 // The low-rank pair beside a linear: A [r, K], B [O, r], of the compute dtype.

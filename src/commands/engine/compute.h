@@ -25,11 +25,11 @@ struct Compute {
   plan::Candidate plan;  // shapes, memory by part, what the layers keep
 };
 
-// Opens the device, makes it the back end of the process, sets the thread count; writes a micro_batch_size that was left
-// to the plan into the settings. Throws ResourceError when a GPU is asked for and cannot be used, or when the run does
-// not fit, saying what would.
-Compute settle_compute(config::RunOptions& run, const phi3::ModelConfig& model,
-                       const phi3::AdapterConfig& adapter, const data::Dataset& dataset);
+// Opens the device, makes it the back end of the process, sets the thread count; writes a micro_batch_size that was
+// left to the plan into the settings. Throws ResourceError when a GPU is asked for and cannot be used, or when the run
+// does not fit, saying what would.
+Compute settle_compute(config::RunOptions& run, const phi3::ModelConfig& model, const phi3::AdapterConfig& adapter,
+                       const data::Dataset& dataset);
 
 // For run.json and the log.
 std::vector<std::pair<std::string, std::string>> compute_facts(const Compute& compute);

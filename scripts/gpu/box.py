@@ -129,7 +129,14 @@ class Box:
         tool = shutil.which("nvidia-smi", path=self.environment.get("PATH"))
         if not tool:
             return []
-        return ask_smi(tool, query, kind, None if kind != "gpu" else self.options.device)
+        return ask_smi(tool, query, kind, self.options.device)
+
+
+def toolkit_program(name):
+    """A program of the CUDA toolkit: on the PATH, or where scripts/setup looks for a toolkit. None if there is none."""
+    named = os.environ.get("PHI3TUNE_CUDA_ROOT")
+    roots = [named] if named else [os.environ.get("CUDA_HOME"), "/usr/local/cuda"]
+    return shutil.which(name) or next((path for root in roots if root and os.access(path := f"{root}/bin/{name}", os.X_OK)), None)
 
 
 def ask_smi(tool, query, kind="gpu", device=None):

@@ -1,15 +1,13 @@
 """GPU, driver, toolkit, libraries, clocks, commit: what a figure means nothing without."""
 import json
-import os
 import re
-import shutil
 
-from .box import last_line
+from .box import last_line, toolkit_program
 
 OLDEST_DRIVER = 580  # the first that serves CUDA 13
 COMPILED_FOR = (8.0, 8.6, 8.9, 9.0, 10.0, 12.0)  # cmake/CudaToolkit.cmake; 12.0 also as PTX, for what comes after
 QUERY = ("name,driver_version,compute_cap,memory.total,memory.used,clocks.sm,clocks.max.sm,clocks.mem,clocks.max.mem,power.limit,"
-         "temperature.gpu,persistence_mode,mig.mode.current,clocks_throttle_reasons.active")
+         "temperature.gpu,persistence_mode,mig.mode.current")
 
 
 def gpu(box, checks):
@@ -33,16 +31,14 @@ def gpu(box, checks):
 
 
 def toolkit(box, checks):
-    roots = [os.environ.get("PHI3TUNE_CUDA_ROOT"), os.environ.get("CUDA_HOME"), "/usr/local/cuda"]
-    nvcc = shutil.which("nvcc") or next((f"{root}/bin/nvcc" for root in roots if root and os.path.exists(f"{root}/bin/nvcc")), None)
+    nvcc = toolkit_program("nvcc")
     if nvcc:
         done = box.call("nvcc", [nvcc, "--version"], 20)
         release = re.search(r"release ([\d.]+)", done.out)
         checks.shown("toolkit", f"{nvcc}, {release[1] if release else last_line(done.out)}")
     else:
-        checks.skipped("toolkit", "no nvcc on the PATH or in /usr/local/cuda; the build takes the one in the cache")
-    sanitizer = shutil.which("compute-sanitizer")
-    checks.shown("compute-sanitizer", sanitizer or "not on the PATH")
+        checks.skipped("toolkit", "no nvcc on the PATH, in CUDA_HOME or /usr/local/cuda; the build takes the one in the cache")
+    checks.shown("compute-sanitizer", toolkit_program("compute-sanitizer") or "not in the toolkit")
 
 
 def program(box, checks):

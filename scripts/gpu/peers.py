@@ -19,6 +19,7 @@ from .box import SOURCE, last_line
 from .training import MINI, TIMED, TINY, WARM_UP
 
 WANTED = ("torch", "transformers", "peft", "bitsandbytes", "liger_kernel", "accelerate", "triton")
+TOKENS_A_WORD = 4.5  # of training.rows(), by the small tokenizer
 NEEDED = ("torch", "transformers", "peft")
 FASTER = {"lora": 1.2, "qlora": 1.5}  # ours beside the best of A to C, and beside the best of E
 LOSS_APART = 0.02  # of the first step, bf16 on both sides: twice the last place of bf16 at a loss of 10, with some room
@@ -173,16 +174,16 @@ def verdicts(box, checks, table):
 
 
 def mixed(box, table):
-    """Log-normal lengths, median about 350 tokens: words are about two tokens each here."""
+    """Log-normal lengths, median about 350 tokens."""
     shape, draw = table.shape, random.Random(7)
     median = 350 if not box.rehearse else 12
-    lengths = [max(4, min(shape.sequence // 2, round(draw.lognormvariate(0, 0.9) * median / 2.2))) for _ in range(512 if not box.rehearse else 48)]
+    lengths = [max(2, min(shape.sequence // 2, round(draw.lognormvariate(0, 0.9) * median / TOKENS_A_WORD))) for _ in range(640 if not box.rehearse else 48)]
     path = training.rows(box, shape, len(lengths), lengths)
     data = {"datasets": [{"path": str(path), "type": "completion"}]}
     tokens = shape.tokens[0 if box.rehearse else 1]
     table.ours("ours, mixed lengths packed", "lora", tokens, sample_packing=True, **data)
     values = training.settings(box, shape, table.folder, "lora", tokens, 1, **data)
-    batch = 4 if box.rehearse else 16
+    batch = 4 if box.rehearse else 8
     table.theirs("A, mixed lengths padded", table.ids("mixed", values, len(lengths)), [batch], lambda _: tokens, same_rows=False)
 
 
@@ -209,10 +210,10 @@ def run(box, checks):
     if not python:
         return
     shape = TINY if box.rehearse else MINI
-    layers = shape.layers if training.model_folder(box, shape, shape.layers).is_dir() or box.left() > 240 else 8
-    shape = shape._replace(layers=layers)
-    if layers != MINI.layers and not box.rehearse:
+    layers = shape.layers if box.rehearse or training.model_folder(box, shape, shape.layers).is_dir() or box.left() > 240 else 8
+    if layers != shape.layers:
         checks.skipped("the whole depth", f"{layers} layers: the others' weights are not in the cache, and there is no time to write them")
+    shape = shape._replace(layers=layers)
     folder, why = training.model(box, shape, layers)
     if not folder:
         checks.require("random weights", False, "a model folder", why)

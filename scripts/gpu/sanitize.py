@@ -4,16 +4,15 @@ Each tool gets an equal share of the time that is left. Buffers of the tests are
 kernels leave unwritten in memory of their own.
 """
 import re
-import shutil
 
 from . import kernels
-from .box import last_line
+from .box import last_line, toolkit_program
 
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 FOUND = 9  # exit status that we ask for where the tool finds something
 SUMMARY = re.compile(r"(?:ERROR SUMMARY: (\d+) errors?|RACECHECK SUMMARY: (\d+) hazards? displayed)")
-REFUSALS = ("not supported", "unable to find", "failed to initialize", "insufficient", "permission", "incompatible", "no kernels were",
-            "error: target application", "internal sanitizer error", "not permitted")
+REFUSALS = ("device not supported", "unable to find injection", "internal sanitizer error", "target application terminated before",
+            "failed to initialize", "operation not permitted", "permission denied", "incompatible driver", "insufficient driver")
 
 
 def judge(checks, tool, done):
@@ -21,7 +20,10 @@ def judge(checks, tool, done):
     text = done.out + "\n" + done.err
     summary = SUMMARY.findall(text)
     good, failed = text.count("[       OK ]"), text.count("[  FAILED  ]")
-    if done.timed_out:
+    refusal = next((line for line in text.splitlines() if any(word in line.lower() for word in REFUSALS)), "")
+    if done.status == kernels.SKIPPED or (refusal and not good):
+        checks.refused(tool, (refusal or last_line(done.out)).strip("= ")[:300])
+    elif done.timed_out:
         findings = sum(line.startswith("========= ") and ("Invalid" in line or "Error" in line or "hazard" in line) for line in text.splitlines())
         if findings:
             checks.require(tool, False, "nothing found", f"{findings} findings before it was cut off after {done.seconds:.0f} s, see raw/")
@@ -31,9 +33,6 @@ def judge(checks, tool, done):
         errors = sum(int(a or b) for a, b in summary)
         checks.require(tool, errors == 0 and failed == 0 and good > 0, "0 findings, no case fails, at least one runs",
                        f"{errors} findings, {good} cases good, {failed} failed, {done.seconds:.0f} s")
-    elif done.status == kernels.SKIPPED or any(word in text.lower() for word in REFUSALS):
-        said = next((line for line in text.splitlines() if any(word in line.lower() for word in REFUSALS)), last_line(done.err or done.out))
-        checks.refused(tool, said.strip("= ")[:300])
     else:
         checks.require(tool, False, "a summary", f"exit {done.status} without one: {last_line(done.err or done.out)}")
 
@@ -49,10 +48,10 @@ def run(box, checks):
     if box.rehearse:
         rehearse(box, checks)
         return
-    tool = shutil.which("compute-sanitizer")
+    tool = toolkit_program("compute-sanitizer")
     if not tool:
         for name in TOOLS:
-            checks.refused(name, "no compute-sanitizer on the PATH: it is part of the CUDA toolkit (package cuda-sanitizer)")
+            checks.refused(name, "no compute-sanitizer on the PATH or in the toolkit (package cuda-sanitizer)")
         return
     if "test_kernels_device" not in box.build(checks, "test_kernels_device"):
         return

@@ -13,7 +13,7 @@ import front
 GPU = "NVIDIA H200, {memory}, 580.65.06"
 FACTS = {"name": "NVIDIA H200", "driver_version": "580.65.06", "compute_cap": "9.0", "memory.total": "143771", "memory.used": "4", "clocks.sm": "1980",
          "clocks.max.sm": "1980", "clocks.mem": "3201", "clocks.max.mem": "3201", "power.limit": "700", "temperature.gpu": "35",
-         "persistence_mode": "Enabled", "mig.mode.current": "Disabled", "clocks_throttle_reasons.active": "0x0"}
+         "persistence_mode": "Enabled", "mig.mode.current": "Disabled"}
 STAGES = ["facts", "kernels", "sanitize", "probe", "train", "peers"]
 TEST_FILES = sorted(path.stem for path in (front.SOURCE / "tests/kernels").glob("*_test.cpp"))
 
@@ -45,6 +45,7 @@ tool = sys.argv[sys.argv.index("--tool") + 1]
 print("========= COMPUTE-SANITIZER")
 if tool == "racecheck":
     print("========= Error: Device not supported. Please refer to the documentation")
+    print("========= ERROR SUMMARY: 1 error")
     sys.exit(1)
 if tool == "initcheck":
     sys.exit(3)
@@ -148,7 +149,7 @@ class GpuCheck(front.FrontTest):
             self.tool(self.programs, name, {"test_kernels_device": KERNELS, "gpu_probe": PROBE, "phi3-tune": PROGRAM}[name])
 
     def check(self, *words, fault="", script=None):
-        environment = {**os.environ, "PATH": str(self.tools), "PHI3TUNE_CUDA_PLUGIN": "/nowhere/rehearsal.so", "FAKE_FAULT": fault, "PHI3TUNE_CACHE": str(self.folder / "cache")}
+        environment = {**os.environ, "PATH": str(self.tools), "PHI3TUNE_CUDA_PLUGIN": "/nowhere/rehearsal.so", "PHI3TUNE_CUDA_ROOT": "/nowhere", "FAKE_FAULT": fault, "PHI3TUNE_CACHE": str(self.folder / "cache")}
         return subprocess.run([sys.executable, script or front.SOURCE / "scripts/gpu_check", "--out", self.out, "--build", self.folder / "build", *words],
                               capture_output=True, text=True, env=environment, timeout=50, check=False)
 

@@ -44,7 +44,7 @@ std::vector<NamedTensor> converted(const model::LoraAdapters& adapters, io::DTyp
   std::vector<NamedTensor> tensors = named_masters(adapters);
   std::vector<std::string> bad;
   for (NamedTensor& tensor : tensors) {
-    tensor.value = tensor.value.to(scalar_type(dtype)).contiguous();
+    tensor.value = tensor.value.to(at::kCPU, scalar_type(dtype)).contiguous();
     if (!at::isfinite(tensor.value).all().item<bool>()) {
       bad.push_back(tensor.name);
     }

@@ -102,7 +102,8 @@ Tensor allocate(size_t bytes) {
   ++counters().allocations;
   if (cudaMalloc(&memory, bytes) != cudaSuccess) {
     static_cast<void>(cudaGetLastError());  // or the next call would report it
-    const auto [total, free] = room();
+    const auto [total, free, multiprocessors] = room();
+    static_cast<void>(multiprocessors);
     throw ResourceError(
         "the GPU has {} of {} free, not the {} asked for: shorter micro-batches, quantization: nf4, or "
         "gradient_checkpointing: block take less; nvidia-smi shows who else uses it",
@@ -172,7 +173,9 @@ ops::Memory::Room room() {
   stream();  // binds the thread
   size_t free = 0, total = 0;
   succeeded("room", cudaMemGetInfo(&free, &total));
-  return {total, free};
+  int multiprocessors = 0;
+  succeeded("room", cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device().index));
+  return {total, free, multiprocessors};
 }
 
 }  // namespace phi3tune::cuda

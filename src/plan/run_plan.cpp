@@ -123,6 +123,11 @@ OptimizerBuffers declare_optimizer(int64_t parameters, const StepShape& step) {
   return buffers;
 }
 
+int64_t ring_steps(int64_t logging_steps, bool on_gpu) noexcept {
+  constexpr int64_t kMost = 1024;
+  return on_gpu ? std::clamp<int64_t>(logging_steps, 1, kMost) : 1;
+}
+
 ControlBuffers declare_control(const RunShape& shape) {
   Walk walk;
   ControlBuffers buffers;

@@ -38,7 +38,7 @@ RunShape run_shape(const config::RunOptions& run, const phi3::ModelConfig& model
   shape.weights.double_quant = model.quantization ? model.quantization->double_quant : run.quant.double_quant;
   shape.weights.element_size = device.element_size;
   shape.weights.in_arena = device.gpu;
-  shape.ring_steps = device.gpu ? run.output.logging_steps : 1;  // the host reads after each step
+  shape.ring_steps = ring_steps(run.output.logging_steps, device.gpu);
   auto& step = shape.step;
   step.head_chunk = kHeadChunk;
   step.element_size = device.element_size;

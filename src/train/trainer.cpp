@@ -54,8 +54,9 @@ Trainer::Trainer(Learner& learner, const data::Dataset& dataset, std::vector<Eva
       step_plan_(data::plan_steps(static_cast<int64_t>(rows_.size()), options_.schedule)),
       schedule_(options_.schedule, step_plan_.max_steps),
       evaluation_times_(options_.eval, step_plan_),
-      ring_(learner.arena(), ring_steps(options_.logging_steps), options_.schedule.gradient_accumulation_steps,
-            most_evaluation_batches(evaluation_sets_, options_), learner.parameters().numel()),
+      ring_(learner.arena(), plan::ring_steps(options_.logging_steps, ops::backend().asynchronous),
+            options_.schedule.gradient_accumulation_steps, most_evaluation_batches(evaluation_sets_, options_),
+            learner.parameters().numel()),
       optimizer_(learner.parameters(), learner.gradients(), learner.compute_copy(), options_.schedule,
                  learner.arena()) {
   run_plan_.rows = static_cast<int64_t>(rows_.size());
@@ -107,7 +108,16 @@ bool Trainer::train_epochs() {
   return true;
 }
 
+// A device's fault is met in some step: it is said in which.
 bool Trainer::train_step(const Step& step, double epochs_done) {
+  try {
+    return enqueue_step(step, epochs_done);
+  } catch (const ResourceError& fault) {
+    throw ResourceError("step {}: {}", result_.steps + 1, fault.what());
+  }
+}
+
+bool Trainer::enqueue_step(const Step& step, double epochs_done) {
   if (pending_.empty()) {
     pending_since_ = Clock::now();
   }
@@ -224,10 +234,6 @@ bool Trainer::evaluate_all(std::vector<EvalMetrics>& results) {
   }
   results = std::move(taken);
   return true;
-}
-
-int64_t ring_steps(int64_t logging_steps) {
-  return ops::backend().asynchronous ? std::max<int64_t>(1, logging_steps) : 1;
 }
 
 int64_t most_evaluation_batches(const std::vector<EvaluationSet>& sets, const TrainerOptions& options) {

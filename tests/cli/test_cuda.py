@@ -40,7 +40,10 @@ class Cuda(front.FrontTest):
             with self.subTest(words=words):
                 device, run = self.train(f"device{number}", *words, env=ON_HOST)
                 processor, _ = self.train(f"cpu{number}", "--device", "cpu", *words)
-                self.assertEqual(run["compute"]["device"], "cuda:0")
+                self.assertEqual(run["compute"]["device"], "cuda:0 (rehearsal)")
+                # 3 steps read every 2, two evaluations.
+                self.assertEqual(run["compute"]["in steps and evaluations: waits"], "4")
+                self.assertEqual(run["compute"]["in steps and evaluations: allocations"], "0")
                 self.assertLessEqual(int(run["compute"]["arena_bytes used"]), int(run["compute"]["arena_bytes"]))
                 self.assertEqual(len(device), len(processor))
                 for ours, wanted in zip(device, processor):

@@ -14,7 +14,6 @@ struct Counters {
   uint64_t library_allocations = 0;  // of device memory, by libtorch's allocator: brought up to date when asked for
   uint64_t copies = 0;               // between host and device
   uint64_t ring_waits = 0;           // an upload found the staging ring full
-  uint64_t tunings = 0;              // products timed to choose an algorithm; each waits
 };
 // To the back end's own code.
 Counters& counters() noexcept;

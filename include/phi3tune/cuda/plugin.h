@@ -20,17 +20,11 @@ using PluginOpen = const ops::Backend&(int device_index);
 using PluginDescribe = void(Facts& facts);
 // After PluginOpen.
 using PluginCounters = const Counters&();
-// The products' algorithms that were chosen by timing, as text; and those of a run to be continued, before its first
-// step: the same algorithm gives the same bits.
-using PluginAlgorithms = std::string();
-using PluginRestoreAlgorithms = void(const std::string& text);
 
 inline constexpr const char* kPluginLibrary = "libphi3tune_cuda.so";
 inline constexpr const char* kPluginOpenSymbol = "phi3tune_cuda_open";
 inline constexpr const char* kPluginDescribeSymbol = "phi3tune_cuda_describe";
 inline constexpr const char* kPluginCountersSymbol = "phi3tune_cuda_counters";
-inline constexpr const char* kPluginAlgorithmsSymbol = "phi3tune_cuda_algorithms";
-inline constexpr const char* kPluginRestoreAlgorithmsSymbol = "phi3tune_cuda_restore_algorithms";
 
 }  // namespace phi3tune::cuda
 
@@ -43,7 +37,5 @@ extern "C" {
 phi3tune::cuda::PluginOpen phi3tune_cuda_open;
 phi3tune::cuda::PluginDescribe phi3tune_cuda_describe;
 phi3tune::cuda::PluginCounters phi3tune_cuda_counters;
-phi3tune::cuda::PluginAlgorithms phi3tune_cuda_algorithms;
-phi3tune::cuda::PluginRestoreAlgorithms phi3tune_cuda_restore_algorithms;
 }
 #pragma GCC diagnostic pop

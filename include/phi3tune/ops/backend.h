@@ -27,9 +27,10 @@ struct Memory {
   void (*await)(int slot);
   // What libraries took beside the tensors they were given, at its largest (attention, workspaces): bytes.
   size_t (*library_bytes)();
-  // Total and free bytes of the device; the CPU's: of the machine.
+  // Total and free bytes of the device, and how many multiprocessors it has; the CPU's: of the machine, and none.
   struct Room {
     size_t total, free;
+    int64_t multiprocessors = 0;
   };
   Room (*room)();
 };

@@ -63,6 +63,9 @@ struct RunShape {
   int64_t evaluation_batches = 1;  // of the largest evaluation set
 };
 
+// Steps whose numbers wait for the host: logging_steps on a GPU, at most 1024; the CPU's are read at once.
+int64_t ring_steps(int64_t logging_steps, bool on_gpu) noexcept;
+
 // What the back end and the host tell each other, float64.
 struct ControlBuffers {
   size_t bytes = 0;

@@ -30,8 +30,7 @@ struct TrainerOptions {
   int64_t logging_steps = 1;  // an asynchronous back end's numbers are looked at this often
 };
 
-// What a run of these options keeps between two looks: see StepRing.
-int64_t ring_steps(int64_t logging_steps);
+// Of the largest set.
 int64_t most_evaluation_batches(const std::vector<EvaluationSet>& sets, const TrainerOptions& options);
 
 class Trainer {
@@ -60,9 +59,10 @@ class Trainer {
     double weight = 0.0;
     std::vector<std::vector<int64_t>> examples;  // of each micro-batch
   };
-  // Each of the three is false when the stop flag was seen.
+  // Each of the four is false when the stop flag was seen.
   bool train_epochs();
   bool train_step(const Step& step, double epochs_done);
+  bool enqueue_step(const Step& step, double epochs_done);
   bool evaluate_all(std::vector<EvalMetrics>& results);
   // Reads what the back end found in the pending steps, and tells the observer.
   void read_pending();

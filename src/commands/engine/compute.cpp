@@ -58,12 +58,17 @@ void open_device(const config::ComputeOptions& options, Compute& compute) {
       throw ResourceError("device: cuda:{} was asked for: {}; set device: cpu or auto", options.device_index,
                           plugin.missing());
     }
-    log_info("device: cpu, because {}", plugin.missing());
+    // Where there is a driver a GPU was meant to be used.
+    if (plugin.found_driver()) {
+      log_warning("device: cpu, because {}", plugin.missing());
+    } else {
+      log_info("device: cpu, because {}", plugin.missing());
+    }
     return;
   }
   try {
     compute.backend = &plugin.open(options.device_index);
-    compute.device = "cuda:" + std::to_string(options.device_index);
+    compute.device = "cuda:" + std::to_string(options.device_index) + (plugin.rehearses() ? " (rehearsal)" : "");
   } catch (const ResourceError& fault) {
     if (wanted) {
       throw;
@@ -159,13 +164,15 @@ Compute settle_compute(config::RunOptions& run, const phi3::ModelConfig& model, 
   plan::PlanContext context;
   context.model = model;
   context.rows = row_facts(run, dataset);
-  context.device = {on_gpu, c10::elementSize(compute.dtype)};
-  auto shape = plan::run_shape(run, model, adapter, context.rows, context.device);
-  shape.ring_steps = train::ring_steps(run.output.logging_steps);
-
   const auto room = compute.backend->memory.room();
+  context.device = {on_gpu, c10::elementSize(compute.dtype), room.multiprocessors};
+  auto shape = plan::run_shape(run, model, adapter, context.rows, context.device);
+
   const size_t free = on_gpu ? room.free : std::min<size_t>(room.free, control_group_room().value_or(SIZE_MAX));
   const size_t allowed = on_gpu ? std::min<size_t>(free, run.compute.gpu_memory_limit.value_or(SIZE_MAX)) : free;
+  if (!on_gpu && run.compute.gpu_memory_limit) {
+    log_info("gpu_memory_limit: without effect, the run computes on the CPU");
+  }
   context.opened = on_gpu && allowed == free;
   context.keys = plan::mean_keys(lengths_of(dataset.train), model.sliding_window);
   const auto saved = run.compute.saved_activations;
@@ -178,6 +185,13 @@ Compute settle_compute(config::RunOptions& run, const phi3::ModelConfig& model, 
     plan::write_micro_batch(compute.plan.shape, context.rows, run);
     log_info("micro_batch_size: {} in {} passes a step, as the plan says", run.schedule.micro_batch_size,
              run.schedule.gradient_accumulation_steps);
+  }
+  const size_t pinned = compute.plan.plan.host_bytes;
+  if (on_gpu && pinned > ops::cpu_backend().memory.room().free) {
+    throw ResourceError(
+        "memory: gradient_checkpointing: offload wants {} of the host's memory, {} are free; gradient_checkpointing: "
+        "block, or a smaller micro_batch_size, take less",
+        format_bytes(pinned), format_bytes(ops::cpu_backend().memory.room().free));
   }
   if (!plan::fits(context, compute.plan)) {
     throw ResourceError("memory: the run takes {} on {}, {} are free; {}", format_bytes(compute.plan.device_bytes()),

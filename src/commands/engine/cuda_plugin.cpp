@@ -32,19 +32,26 @@ const CudaPlugin& CudaPlugin::of_process() {
   return plugin;
 }
 
-CudaPlugin::CudaPlugin(const std::string& driver, const std::string& library) : missing_(load(driver, library)) {}
+CudaPlugin::CudaPlugin(const std::string& driver, const std::string& library)
+    : rehearses_(driver.empty()), missing_(load(driver, library)) {}
 
 // Nothing is ever closed: libtorch does not survive it.
 std::string CudaPlugin::load(const std::string& driver, const std::string& library) {
   if (!driver.empty() && dlopen(driver.c_str(), RTLD_NOW) == nullptr) {
     return fmt::format("no NVIDIA driver ({}) on this machine", driver);
   }
+  found_driver_ = true;
   if (std::error_code code; !std::filesystem::exists(library, code)) {
+    if (rehearses_) {
+      return fmt::format("PHI3TUNE_CUDA_PLUGIN names {}, which is not there", library);
+    }
     return fmt::format("this build has no {}: scripts/setup fetches nvcc, scripts/build makes it", library);
   }
   void* const plugin = dlopen(library.c_str(), RTLD_NOW | RTLD_GLOBAL);
   if (plugin == nullptr) {
-    return fmt::format("{} cannot be loaded: {}", library, loader_error());
+    return fmt::format(
+        "{} cannot be loaded: {}; scripts/setup --gpu fetches the libraries that libtorch wants on a GPU", library,
+        loader_error());
   }
   std::string strange;
   const auto find = [&](auto*& function, const char* name) {
@@ -56,8 +63,6 @@ std::string CudaPlugin::load(const std::string& driver, const std::string& libra
   find(open_, cuda::kPluginOpenSymbol);
   find(describe_, cuda::kPluginDescribeSymbol);
   find(counters_, cuda::kPluginCountersSymbol);
-  find(algorithms_, cuda::kPluginAlgorithmsSymbol);
-  find(restore_algorithms_, cuda::kPluginRestoreAlgorithmsSymbol);
   return strange;
 }
 

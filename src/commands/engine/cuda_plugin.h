@@ -18,12 +18,15 @@ class CudaPlugin {
   // Why there is no plug-in, as the end of a sentence; empty when there is one.
   const std::string& missing() const noexcept { return missing_; }
 
+  // The machine has a driver, or a plug-in was named that needs none.
+  bool found_driver() const noexcept { return found_driver_; }
+  // A plug-in was named by PHI3TUNE_CUDA_PLUGIN.
+  bool rehearses() const noexcept { return rehearses_; }
+
   // The rest wants a plug-in. Throws ResourceError: no GPU to be used, and why.
   const ops::Backend& open(int device_index) const { return open_(device_index); }
   void describe(cuda::Facts& facts) const { describe_(facts); }
   const cuda::Counters& counters() const { return counters_(); }
-  std::string algorithms() const { return algorithms_(); }
-  void restore_algorithms(const std::string& text) const { restore_algorithms_(text); }
 
  private:
   std::string load(const std::string& driver, const std::string& library);
@@ -31,8 +34,8 @@ class CudaPlugin {
   cuda::PluginOpen* open_ = nullptr;
   cuda::PluginDescribe* describe_ = nullptr;
   cuda::PluginCounters* counters_ = nullptr;
-  cuda::PluginAlgorithms* algorithms_ = nullptr;
-  cuda::PluginRestoreAlgorithms* restore_algorithms_ = nullptr;
+  bool found_driver_ = false;
+  bool rehearses_ = false;
   std::string missing_;
 };
 

@@ -27,6 +27,7 @@
 #include "progress.h"
 #include "run_log.h"
 #include "train_report.h"
+#include "warm_up.h"
 
 namespace phi3tune::commands {
 namespace {
@@ -143,8 +144,8 @@ int train(config::RunOptions run, const EngineContext& context) {
   const Ending ending(*folder, record);
 
   auto model = load_base(run, inputs, compute, arena);
-  arena->touch(plan::Part::kStep);
   train::AdapterLearner learner(model, *adapters);
+  warm_up(learner, *arena, compute);
   RunLog log(folder->file(kMetricsFile));
   const auto progress = make_progress(run.output, sinks_of_process(context.json));
   train::ObserverList observers;
@@ -152,7 +153,9 @@ int train(config::RunOptions run, const EngineContext& context) {
   observers.add(progress.get());
   train::Trainer trainer(learner, inputs.dataset, evaluation_sets(inputs.dataset),
                          {run.schedule, run.data, run.eval, run.output.logging_steps}, observers);
+  const auto counted = device_counters(compute);
   const auto result = trainer.run();
+  add_device_facts(compute, counted, record.compute);
 
   const bool finished = result.status == train::TrainStatus::kFinished;
   if (result.steps == 0) {
@@ -166,7 +169,6 @@ int train(config::RunOptions run, const EngineContext& context) {
   checkpoint::save_adapter(folder->file(kAdapterFolder), *adapters, files);
   record.status = finished ? "finished" : "stopped";
   record.compute.emplace_back("arena_bytes used", std::to_string(arena->high_water()));
-  record.compute.emplace_back("library_bytes used", std::to_string(compute.backend->memory.library_bytes()));
   record.results = results_json(result);
   folder->write(record);
   const bool events = context.json || run.output.progress == config::OutputOptions::Progress::kJson;
@@ -186,10 +188,17 @@ extern "C" int phi3tune_engine_train(const phi3tune::config::RunOptions& run,
     throw ResourceError("memory ran out; use a smaller micro_batch_size, sequence_len or lora_r");
   } catch (const c10::Error& fault) {
     const std::string what = fault.what_without_backtrace();
-    if (what.find("allocate memory") != std::string::npos) {
-      throw ResourceError("memory ran out ({}); use a smaller micro_batch_size, sequence_len or lora_r",
-                          what.substr(0, what.find('\n')));
+    const std::string first_line = what.substr(0, what.find('\n'));
+    const auto says = [&](const char* text) { return what.find(text) != std::string::npos; };
+    if (says("allocate memory") || says("out of memory")) {
+      throw ResourceError("memory ran out ({}); use a smaller micro_batch_size, sequence_len or lora_r", first_line);
     }
-    throw InternalError("internal error, please report it: {}", what.substr(0, what.find('\n')));
+    if (says("CUDA error") || says("CUDA driver error")) {
+      throw ResourceError(
+          "the GPU reports a fault: {}; CUDA_LAUNCH_BLOCKING=1 shows the op that met it, `dmesg | grep -i xid` a fault "
+          "of the hardware",
+          first_line);
+    }
+    throw InternalError("internal error, please report it: {}", first_line);
   }
 }

@@ -7,7 +7,6 @@
 #include <fmt/format.h>
 
 #include "cuda/backend.h"
-#include "cuda/device/algorithms.h"
 #include "cuda/platform.h"
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/text.h"
@@ -98,8 +97,5 @@ const cuda::Counters& phi3tune_cuda_counters() {
   cuda::counters().library_allocations = cuda::platform::library_allocations();
   return cuda::counters();
 }
-
-std::string phi3tune_cuda_algorithms() { return cuda::algorithms_text(); }
-void phi3tune_cuda_restore_algorithms(const std::string& text) { cuda::restore_algorithms(text); }
 
 }  // extern "C"

@@ -36,14 +36,6 @@ int64_t alignment(const at::Tensor& matrix) {
   return std::min<int64_t>(256, int64_t{1} << std::countr_zero(address | 256));
 }
 
-int64_t rounded_up(int64_t size) {
-  if (size <= 64) {
-    return size;
-  }
-  const int shift = std::bit_width(static_cast<uint64_t>(size)) - 4;
-  return (((size - 1) >> shift) + 1) << shift;
-}
-
 }  // namespace
 
 void open_products() {
@@ -62,7 +54,6 @@ Product::Product(const char* op, const at::Tensor& c, const at::Tensor& a, const
     : op_(op), c_(c), a_(a), b_(b), alpha_(static_cast<float>(alpha)), beta_(static_cast<float>(beta)) {
   const Stored left(b), right(a), result(c);
   require(!result.transposed, "the result of a product is not row-major");
-  result_bytes_ = static_cast<size_t>(result.rows * result.distance) * c.element_size();
   const auto operation_of = [](const Stored& matrix) -> int32_t {
     return matrix.transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
   };
@@ -81,9 +72,9 @@ Product::Product(const char* op, const at::Tensor& c, const at::Tensor& a, const
   layout(left_, left, b.scalar_type());
   layout(right_, right, a.scalar_type());
   layout(result_, result, c.scalar_type());
-  key_ = {rounded_up(c.size(0)),
-          rounded_up(c.size(1)),
-          rounded_up(a.size(1)),
+  key_ = {c.size(0),
+          c.size(1),
+          a.size(1),
           left.transposed ? 1 : 0,
           right.transposed ? 1 : 0,
           left.distance,
@@ -91,11 +82,11 @@ Product::Product(const char* op, const at::Tensor& c, const at::Tensor& a, const
           result.distance,
           static_cast<int64_t>(a.scalar_type()),
           static_cast<int64_t>(c.scalar_type()),
-          adds() ? 1 : 0,
+          beta_ != 0.0F ? 1 : 0,
           alignment(a) | alignment(b) << 16 | alignment(c) << 32};
 }
 
-int Product::heuristics(std::array<cublasLtMatmulHeuristicResult_t, 8>& results) const {
+cublasLtMatmulAlgo_t Product::first_candidate() const {
   cublasLtMatmulPreferenceOpaque_t preference{};
   check(cublasLtMatmulPreferenceInit(&preference));
   const auto set = [&](cublasLtMatmulPreferenceAttributes_t attribute, auto value) {
@@ -108,19 +99,20 @@ int Product::heuristics(std::array<cublasLtMatmulHeuristicResult_t, 8>& results)
   set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, static_cast<uint32_t>(alignment(a_)));
   set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<uint32_t>(alignment(c_)));
   set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, static_cast<uint32_t>(alignment(c_)));
+  cublasLtMatmulHeuristicResult_t best{};
   int count = 0;
-  check(cublasLtMatmulAlgoGetHeuristic(handle, &operation_, &left_, &right_, &result_, &result_, &preference,
-                                       static_cast<int>(results.size()), results.data(), &count));
+  check(cublasLtMatmulAlgoGetHeuristic(handle, &operation_, &left_, &right_, &result_, &result_, &preference, 1, &best,
+                                       &count));
   if (count == 0) {
     check(CUBLAS_STATUS_NOT_SUPPORTED);
   }
-  return count;
+  return best.algo;
 }
 
-cublasStatus_t Product::run(const cublasLtMatmulAlgo_t& algorithm, cudaStream_t stream, void* elsewhere) const {
-  void* const into = elsewhere == nullptr ? c_.data_ptr() : elsewhere;
+cublasStatus_t Product::run(const cublasLtMatmulAlgo_t& algorithm, cudaStream_t stream) const {
   return cublasLtMatmul(handle, &operation_, &alpha_, b_.const_data_ptr(), &left_, a_.const_data_ptr(), &right_, &beta_,
-                        c_.data_ptr(), &result_, into, &result_, &algorithm, workspace, kWorkspaceBytes, stream);
+                        c_.data_ptr(), &result_, c_.data_ptr(), &result_, &algorithm, workspace, kWorkspaceBytes,
+                        stream);
 }
 
 void Product::check(cublasStatus_t status) const {

@@ -9,7 +9,7 @@
 
 namespace phi3tune::cuda {
 
-// What an algorithm is chosen by. Sizes are rounded up to eight steps a doubling: rows of free length share a choice.
+// What an algorithm is chosen by: sizes, layouts, dtypes, alignments.
 using ProductKey = std::array<int64_t, 12>;
 
 class Product {
@@ -18,12 +18,9 @@ class Product {
   Product(const char* op, const at::Tensor& c, const at::Tensor& a, const at::Tensor& b, double alpha, double beta);
 
   const ProductKey& key() const noexcept { return key_; }
-  bool adds() const noexcept { return beta_ != 0.0F; }
-  size_t result_bytes() const noexcept { return result_bytes_; }  // of c with the room between its rows
-  // At most 8, the best first, by the library's own model: none that sums in less than float32.
-  int heuristics(std::array<cublasLtMatmulHeuristicResult_t, 8>& results) const;
-  // Into c, or into `elsewhere` of result_bytes().
-  cublasStatus_t run(const cublasLtMatmulAlgo_t& algorithm, cudaStream_t stream, void* elsewhere = nullptr) const;
+  // The best by the library's own model: none that sums in less than float32.
+  cublasLtMatmulAlgo_t first_candidate() const;
+  cublasStatus_t run(const cublasLtMatmulAlgo_t& algorithm, cudaStream_t stream) const;
   // ResourceError naming op and shapes, unless it went well.
   void check(cublasStatus_t status) const;
 
@@ -31,7 +28,6 @@ class Product {
   const char* op_;
   const at::Tensor &c_, &a_, &b_;
   float alpha_, beta_;
-  size_t result_bytes_;
   ProductKey key_;
   mutable cublasLtMatmulDescOpaque_t operation_{};
   mutable cublasLtMatrixLayoutOpaque_t left_{}, right_{}, result_{};  // of b, a and c

@@ -58,7 +58,7 @@ size_t available() {
 
 Memory::Room room() {
   const auto pages = static_cast<size_t>(sysconf(_SC_PHYS_PAGES));
-  return {pages * static_cast<size_t>(sysconf(_SC_PAGESIZE)), available()};
+  return {pages * static_cast<size_t>(sysconf(_SC_PAGESIZE)), available(), 0};
 }
 
 }  // namespace

@@ -21,7 +21,5 @@ void phi3tune_cuda_describe(cuda::Facts& facts) {
 }
 
 const cuda::Counters& phi3tune_cuda_counters() { return cuda::counters(); }
-std::string phi3tune_cuda_algorithms() { return ""; }
-void phi3tune_cuda_restore_algorithms(const std::string&) {}
 
 }  // extern "C"

@@ -56,6 +56,7 @@ inline Setup make_deep_setup(const std::string& path, int64_t layers, model::Phi
     phi3::InitModelOptions init;
     init.folder = path;
     init.layers = layers;
+    init.tokenizer = std::string(PHI3TUNE_SOURCE_DIR) + "/data/tokenizer-small";  // a small vocabulary
     phi3::init_model(init);
   }
   Setup setup;

@@ -242,6 +242,20 @@ TEST(Trainer, GradientThatIsNotFiniteMakesNoUpdateAndNamesTheStep) {
   }
 }
 
+TEST(Trainer, AFaultOfTheDeviceNamesTheStep) {
+  const data::Dataset dataset = toy_dataset(8);
+  ToyLearner learner;
+  Recorder recorder;
+  learner.on_call = [](int64_t call, at::Tensor, at::Tensor&) {
+    if (call == 4) {
+      throw ResourceError("attention: out of memory");
+    }
+  };
+  train::Trainer trainer(learner, dataset, {}, toy_options(1, 2), recorder);
+  EXPECT_EQ(test::message_of<ResourceError>([&] { trainer.run(); }), "step 2: attention: out of memory");
+  EXPECT_EQ(recorder.steps.size(), 1U);
+}
+
 TEST(Trainer, NothingToTrainIsAnError) {
   ToyLearner learner;
   Recorder recorder;

@@ -1,0 +1,72 @@
+#include "warm_up.h"
+
+#include <ATen/ATen.h>
+
+#include "cuda_plugin.h"
+#include "phi3tune/core/log.h"
+#include "phi3tune/core/text.h"
+
+namespace phi3tune::commands {
+namespace {
+
+// Documents of about one length, every token but the last of each trained, as far as the shape says.
+model::TokenBatch largest_batch(const plan::StepShape& shape, at::ScalarType wide) {
+  model::TokenBatch batch;
+  batch.input_ids = at::zeros({shape.tokens}, at::kLong);
+  batch.cu_seqlens.push_back(0);
+  for (int64_t i = 1; i <= shape.documents; ++i) {
+    batch.cu_seqlens.push_back(static_cast<int32_t>(shape.tokens * i / shape.documents));
+    batch.sample_ids.push_back(static_cast<uint64_t>(i));
+  }
+  batch.target_rows = at::arange(shape.trained_rows, at::kLong);
+  batch.targets = at::zeros({shape.trained_rows}, at::kLong);
+  batch.weights = at::ones({shape.trained_rows}, wide);
+  return batch;
+}
+
+}  // namespace
+
+void warm_up(train::Learner& learner, model::Arena& arena, const Compute& compute) {
+  arena.touch(plan::Part::kStep);
+  if (!compute.backend->asynchronous) {
+    return;
+  }
+  const auto& shape = compute.plan.shape;
+  const auto& memory = compute.backend->memory;
+  arena.host(compute.plan.plan.host_bytes);
+  const auto block = memory.allocate(2 * sizeof(double));
+  const auto sums = model::view(block, 0, at::kDouble, 2);
+  learner.forward_backward(largest_batch(shape.step, learner.wide_dtype()), 1.0, 0, sums);
+  if (shape.evaluation.tokens > 0) {
+    learner.evaluate(largest_batch(shape.evaluation, learner.wide_dtype()), sums);
+  }
+  learner.zero_gradients();
+  double found[2] = {};
+  memory.download(found, sums);  // a fault of the device is met here
+  log_info("the largest micro-batch was tried: {} tokens; libraries take {}", shape.step.tokens,
+           format_bytes(memory.library_bytes()));
+}
+
+std::optional<cuda::Counters> device_counters(const Compute& compute) {
+  return compute.backend->asynchronous ? std::optional(CudaPlugin::of_process().counters()) : std::nullopt;
+}
+
+void add_device_facts(const Compute& compute, const std::optional<cuda::Counters>& before,
+                      std::vector<std::pair<std::string, std::string>>& facts) {
+  facts.emplace_back("library_bytes used", std::to_string(compute.backend->memory.library_bytes()));
+  if (!before) {
+    return;
+  }
+  const auto now = CudaPlugin::of_process().counters();
+  const auto add = [&](const char* name, uint64_t then, uint64_t after) {
+    facts.emplace_back(std::string("in steps and evaluations: ") + name, std::to_string(after - then));
+  };
+  add("waits", before->synchronisations, now.synchronisations);
+  add("waits for the upload ring", before->ring_waits, now.ring_waits);
+  add("allocations", before->allocations, now.allocations);
+  add("allocations by libraries", before->library_allocations, now.library_allocations);
+  add("kernel launches", before->launches, now.launches);
+  add("products", before->gemms, now.gemms);
+}
+
+}  // namespace phi3tune::commands

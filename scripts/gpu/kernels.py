@@ -2,6 +2,7 @@
 import json
 import re
 
+from . import facts
 from .box import LIBRARIES, SOURCE, last_line, slug
 
 RUNS = 20
@@ -79,3 +80,5 @@ def run(box, checks):
         suite(box, checks, "the back end over the host's kernels" if box.rehearse else "the back end on the device", box.program(second), [], box.left())
     elif not box.rehearse and second not in device:
         checks.shown("the back end's tests", "have no program for the device: the stage train compares its losses with the CPU's instead")
+    if not box.rehearse:
+        facts.program(box, checks)  # the stage facts came before anything was built

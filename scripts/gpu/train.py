@@ -55,8 +55,13 @@ def memory(box, checks, label, run, planned):
     parts = planned["memory"]
     arena = int(run.record["compute"]["arena_bytes"])
     foreseen = sum(parts.get(part, 0) for part in ARENA_PARTS)
-    # The plan is made without data and counts every token of a row as trained; the last one of each is not.
+    # The plan is made without data: every row is full and trained to its last token but one.
     checks.require(f"arena of {label}", foreseen * 0.97 - 65536 <= arena <= foreseen, f"the plan's {foreseen:,} bytes, or up to 3 % and 64 KiB less", f"{arena:,}")
+    counted = "in steps and evaluations: "
+    for what in ("allocations", "allocations by libraries"):
+        found = run.record["compute"].get(counted + what)
+        if found is not None:
+            checks.require(f"{what} in the steps of {label}", found == "0", "none: all was taken before step 1", found)
     if run.process:
         share = run.process / parts["total"]
         checks.goal(f"memory of the process, {label}, beside the plan", 0.95 <= share <= 1.05, "within 5 %",

@@ -63,8 +63,7 @@ class Network {
   void attention_backward(Pass& pass, int64_t layer);
 
   void adapted_linear(Pass& pass, int64_t layer, phi3::LinearKind kind, const at::Tensor& y, const at::Tensor& x);
-  // The gradients of a linear: of the adapter's B and of u; of x (dx undefined: nothing trained lies below); and, when
-  // x is there, of A.
+  // The gradients of a linear: of the adapter's B and of u; then of x, and of A, in either order.
   void output_gradient(Pass& pass, int64_t layer, phi3::LinearKind kind, const at::Tensor& dy);
   void input_gradient(Pass& pass, int64_t layer, phi3::LinearKind kind, const at::Tensor& dx, const at::Tensor& dy);
   void weight_gradient(Pass& pass, int64_t layer, phi3::LinearKind kind, const at::Tensor& dy, const at::Tensor& x);

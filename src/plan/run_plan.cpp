@@ -12,8 +12,6 @@ namespace {
 
 using phi3::LinearKind;
 
-constexpr int64_t kNormBlock = 16384;  // gradients of one partial sum, as ops::step_norm takes them
-
 DenseBuffer take_dense(Walk& walk, int64_t rows, int64_t cols, int64_t extra, size_t element_size) {
   return {walk.take((rows + extra) * (cols + extra), element_size), rows, cols, cols + extra, extra};
 }

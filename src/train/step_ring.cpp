@@ -7,6 +7,8 @@
 
 namespace phi3tune::train {
 
+static_assert(ops::kNormBlock == plan::kNormBlock, "partial sums of the norm are planned as they are taken");
+
 StepRing::StepRing(model::Arena& arena, int64_t steps, int64_t micro_batches, int64_t evaluation_batches,
                    int64_t parameters)
     : steps_(steps), micro_batches_(micro_batches) {

@@ -63,6 +63,7 @@ struct RunShape {
   int64_t evaluation_batches = 1;  // of the largest evaluation set
 };
 
+inline constexpr int64_t kNormBlock = 16384;  // gradients of one partial sum of their norm
 // Steps whose numbers wait for the host: logging_steps on a GPU, at most 1024; the CPU's are read at once.
 int64_t ring_steps(int64_t logging_steps, bool on_gpu) noexcept;
 

@@ -69,9 +69,9 @@ RunShape with_micro_batch(RunShape shape, const RowFacts& facts, int64_t rows, i
     step.trained_rows = count * (trained > 0 ? trained : longest);
     step.documents = count * documents;
   };
-  fill(shape.step, rows, facts.longest, facts.trained, facts.documents);
-  fill(shape.evaluation, facts.evaluation_rows > 0 ? facts.evaluation_rows : rows, facts.evaluation_longest,
-       facts.evaluation_trained, facts.evaluation_documents);
+  fill(shape.step, std::min(rows, facts.rows), facts.longest, facts.trained, facts.documents);
+  fill(shape.evaluation, std::min(facts.evaluation_rows > 0 ? facts.evaluation_rows : rows, facts.most_evaluation_rows),
+       facts.evaluation_longest, facts.evaluation_trained, facts.evaluation_documents);
   shape.micro_batches = micro_batches;
   return shape;
 }

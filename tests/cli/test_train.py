@@ -172,8 +172,15 @@ class Train(front.FrontTest):
         self.assertIn("max_position_embeddings", done.stderr)
 
     def test_what_cannot_fit_is_refused_before_weights_are_read(self):
-        errors = self.refused(RESOURCE, "--config", self.config(sample_packing=True, sequence_len=1048576, micro_batch_size=64))
-        self.assertIn("memory: weights and adapter need", errors[0])
+        self.good("init-model", self.folder / "deep", "--shape", "tiny-gqa", "--layers", "200")
+        errors = self.refused(RESOURCE, "--config", self.config(base_model="deep", lora_r=65536))  # over 100 GB of adapter
+        self.assertRegex(errors[0], r"memory: the run takes [\d.]+ GiB on cpu, [\d.]+ GiB are free; ")
+        self.assertEqual(list((self.folder / "out").iterdir()), [])
+
+    def test_more_rows_a_pass_than_there_are_take_no_more_memory(self):
+        self.train(micro_batch_size=1048576)
+        few = int(self.record()["compute"]["arena_bytes"])
+        self.assertLess(few, 256 << 20)
 
     def test_progress_as_json_is_json_to_the_end(self):
         for line in self.train("--progress", "json").splitlines():

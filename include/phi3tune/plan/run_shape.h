@@ -20,6 +20,9 @@ struct RowFacts {
   int64_t evaluation_documents = 1;
   int64_t evaluation_batches = 1;  // of the largest validation set
   int64_t evaluation_rows = 0;     // of a pass of evaluation; 0: as many as one of training
+  // How many rows there are, where that is known: a pass takes no more.
+  int64_t rows = INT64_MAX;
+  int64_t most_evaluation_rows = INT64_MAX;
   // Data unread: packs of sequence_len, or examples as long as is allowed; one document a row, trained whole.
   static RowFacts assumed(const config::RunOptions& run);
 };

@@ -95,10 +95,11 @@ at::ScalarType settle_dtype(config::ComputeDType wanted, bool on_gpu) {
 }
 
 struct Largest {
-  int64_t tokens = 0, trained = 0, documents = 1;
+  int64_t tokens = 0, trained = 0, documents = 1, rows = 0;
 };
 Largest largest_row(std::span<const data::Example> examples, const std::vector<data::Row>& rows) {
   Largest largest;
+  largest.rows = static_cast<int64_t>(rows.size());
   for (const auto& row : rows) {
     const auto batch = data::make_micro_batch(examples, std::span(&row, 1));
     largest.tokens = std::max(largest.tokens, static_cast<int64_t>(batch.input_ids.size()));
@@ -113,10 +114,12 @@ plan::RowFacts row_facts(const config::RunOptions& run, const data::Dataset& dat
   const auto training = largest_row(dataset.train, run.data.sample_packing ? data::pack_rows(dataset.train, run.data)
                                                                            : data::single_rows(dataset.train));
   facts.longest = training.tokens;
+  facts.rows = training.rows;
   facts.trained = training.trained;
   facts.documents = training.documents;
   facts.evaluation_rows = run.schedule.eval_batch_size;
   const auto sets = evaluation_sets(dataset);
+  facts.most_evaluation_rows = 0;
   for (const auto& set : sets) {
     const auto rows =
         run.data.eval_sample_packing ? data::pack_rows(set.examples, run.data) : data::single_rows(set.examples);
@@ -124,6 +127,7 @@ plan::RowFacts row_facts(const config::RunOptions& run, const data::Dataset& dat
     facts.evaluation_longest = std::max(facts.evaluation_longest, evaluation.tokens);
     facts.evaluation_trained = std::max(facts.evaluation_trained, evaluation.trained);
     facts.evaluation_documents = std::max(facts.evaluation_documents, evaluation.documents);
+    facts.most_evaluation_rows = std::max(facts.most_evaluation_rows, evaluation.rows);
   }
   facts.evaluation_batches = train::most_evaluation_batches(sets, {run.schedule, run.data, run.eval, 1});
   return facts;

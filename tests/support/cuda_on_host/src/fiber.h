@@ -56,7 +56,8 @@ class Fiber {
   // Leaves `from` (whose frame we are in) and goes on in `to`.
   static void go(Fiber& from, Fiber& to) {
 #if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_start_switch_fiber(&from.fake_, to.stack_, to.stack_ ? kStack : to.size_);
+    // The host's stack has a size of its own, or what an exception unwinds would stay poisoned.
+    __sanitizer_start_switch_fiber(&from.fake_, to.stack_, to.size_ > 0 ? to.size_ : kStack);
 #endif
 #if defined(__x86_64__)
     cuda_on_host_switch(&from.pointer_, to.pointer_);

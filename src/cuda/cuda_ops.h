@@ -13,43 +13,33 @@ using ops::HeadShape;
 using ops::LinearWeight;
 using ops::LowRank;
 
-void gather_rows(const Tensor& out, const Tensor& table, const Tensor& ids);
-void scatter_rows(const Tensor& out, const Tensor& x, const Tensor& rows);
-void rms_norm(const Tensor& y, const Tensor& rstd, const Tensor& x, const Tensor& weight, double eps);
-void add_rms_norm(const Tensor& y, const Tensor& rstd, const Tensor& sum, const Tensor& residual, const Tensor& delta,
-                  const Tensor& weight, double eps);
-void rms_norm_backward(const Tensor& dx, const Tensor& dy, const Tensor& x, const Tensor& rstd, const Tensor& weight);
-void add(const Tensor& sum, const Tensor& residual, const Tensor& delta);
-void rope(const Tensor& qkv, const Tensor& cosine, const Tensor& sine, const HeadShape& heads, bool inverse);
-void attention(const Tensor& out, const Tensor& lse, const Tensor& qkv, const Documents& documents,
-               const HeadShape& heads, int64_t window);
-void attention_backward(const Tensor& dqkv, const Tensor& dout, const Tensor& out, const Tensor& lse, const Tensor& qkv,
-                        const Documents& documents, const HeadShape& heads, int64_t window);
-void swiglu(const Tensor& hidden, const Tensor& gate_up);
-void swiglu_backward(const Tensor& d_gate_up, const Tensor& hidden, const Tensor& d_hidden, const Tensor& gate_up);
-void dropout(const Tensor& out, const Tensor& x, const Documents& documents, const DropoutKey& key);
+decltype(ops::gather_rows) gather_rows;
+decltype(ops::scatter_rows) scatter_rows;
+decltype(ops::rms_norm) rms_norm;
+decltype(ops::add_rms_norm) add_rms_norm;
+decltype(ops::rms_norm_backward) rms_norm_backward;
+decltype(ops::add) add;
+decltype(ops::rope) rope;
+decltype(ops::attention) attention;
+decltype(ops::attention_backward) attention_backward;
+decltype(ops::swiglu) swiglu;
+decltype(ops::swiglu_backward) swiglu_backward;
+decltype(ops::dropout) dropout;
 // dx += dropout(x) by the same key.
 void dropout_add(const Tensor& dx, const Tensor& x, const Documents& documents, const DropoutKey& key);
-void linear(const Tensor& y, const Tensor& x, const LinearWeight& weight);
-void linear_input_gradient(const Tensor& dx, const Tensor& dy, const LinearWeight& weight);
-void adapted_linear(const Tensor& y, const Tensor& u, const Tensor& x, const Tensor& branch, const LinearWeight& weight,
-                    const LowRank& adapter);
-void lora_output_gradient(const Tensor& grad_b, const Tensor& du, const Tensor& dy, const Tensor& u,
-                          const LinearWeight& weight, const LowRank& adapter);
-void adapted_input_gradient(const Tensor& dx, const Tensor& scratch, const Tensor& dy, const Tensor& du,
-                            const LinearWeight& weight, const LowRank& adapter, const Documents& documents,
-                            const DropoutKey& key);
-void lora_input_weight_gradient(const Tensor& grad_a, const Tensor& du, const Tensor& branch);
-void write_extension(const LinearWeight& weight, const Tensor& a, const Tensor& b, double scale);
-void cross_entropy(const Tensor& sums, const Tensor& row_losses, const Tensor& logits, const Tensor& targets,
-                   const Tensor& weights, double gradient_scale, bool gradient);
-void dequantize(const Tensor& out, const quant::Nf4Tensor& weight, const Tensor& block);
+decltype(ops::linear) linear;
+decltype(ops::linear_input_gradient) linear_input_gradient;
+decltype(ops::adapted_linear) adapted_linear;
+decltype(ops::lora_output_gradient) lora_output_gradient;
+decltype(ops::adapted_input_gradient) adapted_input_gradient;
+decltype(ops::lora_input_weight_gradient) lora_input_weight_gradient;
+decltype(ops::write_extension) write_extension;
+decltype(ops::cross_entropy) cross_entropy;
+decltype(ops::dequantize) dequantize;
 int64_t quantize(const Tensor& block, const Tensor& absmax, const Tensor& weights, const quant::Nf4Tensor& weight);
-void step_norm(const Tensor& control, const Tensor& norm, const Tensor& losses, const Tensor& partials,
-               const Tensor& gradients, double max_norm);
-void adamw(const Tensor& parameters, const Tensor& gradients, const Tensor& moment1, const Tensor& moment2,
-           const Tensor& copy, const AdamWStep& step, const Tensor& control);
-void convert(const Tensor& out, const Tensor& in);
+decltype(ops::step_norm) step_norm;
+decltype(ops::adamw) adamw;
+decltype(ops::convert) convert;
 
 // The functions of ops::Memory.
 Tensor allocate(size_t bytes);

@@ -58,7 +58,7 @@ std::optional<EvalMetrics> evaluate(Learner& learner, const EvaluationSet& set, 
     observer.on_evaluation_batch(set.name, index + 1, batches);
   }
   std::vector<double> found(static_cast<size_t>(2 * batches));
-  ops::backend().memory.download(found.data(), sums);
+  ops::backend().memory.download(found.data(), sums.narrow(0, 0, batches));
   double loss = 0.0;
   double correct = 0.0;
   for (int64_t index = 0; index < batches; ++index) {

@@ -38,11 +38,7 @@ at::Tensor StepRing::losses(int64_t place, int64_t micro_batch) const {
 }
 at::Tensor StepRing::norm(int64_t place) const { return ring_.select(0, place).narrow(0, 2 * micro_batches_, 1); }
 
-at::Tensor StepRing::evaluation(int64_t batches) const {
-  auto sums = evaluation_.narrow(0, 0, batches);
-  sums.zero_();
-  return sums;
-}
+at::Tensor StepRing::evaluation() const { return at::Tensor(evaluation_).zero_(); }
 
 std::vector<StepRing::Numbers> StepRing::read(int64_t count) const {
   std::vector<double> values(static_cast<size_t>(count * row_));

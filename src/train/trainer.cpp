@@ -223,9 +223,8 @@ bool Trainer::evaluate_all(std::vector<EvalMetrics>& results) {
   read_pending();
   std::vector<EvalMetrics> taken;
   for (const EvaluationSet& set : evaluation_sets_) {
-    const auto sums = ring_.evaluation(evaluation_batches(set, options_.schedule, options_.data));
-    auto metrics =
-        evaluate(learner_, set, options_.schedule, options_.data, result_.steps, result_.epoch, sums, observer_);
+    auto metrics = evaluate(learner_, set, options_.schedule, options_.data, result_.steps, result_.epoch,
+                            ring_.evaluation(), observer_);
     if (!metrics) {
       return false;
     }

@@ -25,8 +25,8 @@ int64_t evaluation_batches(const EvaluationSet& set, const config::ScheduleOptio
                            const config::DataOptions& data);
 
 // Mean over all trained tokens, in order, without dropout; nullopt when the stop flag was seen (polled per batch).
-// sums: zeroed float64 [batches, 2] in the back end's memory. `step` and `epoch` are only carried into the result.
-// Throws NumericsError naming the set and the sources of the first batch whose loss is not finite.
+// sums: zeroed float64 [at least that many batches, 2] in the back end's memory. `step` and `epoch` are only carried
+// into the result. Throws NumericsError naming the set and the sources of the first batch whose loss is not finite.
 std::optional<EvalMetrics> evaluate(Learner& learner, const EvaluationSet& set, const config::ScheduleOptions& schedule,
                                     const config::DataOptions& data, int64_t step, double epoch, const at::Tensor& sums,
                                     TrainObserver& observer);

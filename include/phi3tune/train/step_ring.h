@@ -26,8 +26,8 @@ class StepRing {
   at::Tensor norm(int64_t place) const;                            // float64 [1]
   const at::Tensor& control() const noexcept { return control_; }  // float64 [2]: see ops::step_norm
   const at::Tensor& partials() const noexcept { return partials_; }
-  // Zeroed float64 [batches, 2].
-  at::Tensor evaluation(int64_t batches) const;
+  // Zeroed float64 [evaluation_batches, 2].
+  at::Tensor evaluation() const;
 
   struct Numbers {
     std::vector<double> losses;  // of each micro-batch, weighted sums

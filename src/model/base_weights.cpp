@@ -247,8 +247,13 @@ ops::LinearWeight BaseWeights::linear(int64_t layer, phi3::LinearKind kind, cons
 }
 
 void BaseWeights::adapter_changed(const LoraAdapters& adapters) {
-  for (auto& scratch : scratch_) {
-    scratch.layer = -1;
+  // What lies dequantised stays; only the adapter beside it is another.
+  for (const auto kind : kKinds) {
+    const auto& scratch = scratch_[static_cast<size_t>(kind)];
+    const auto* pair = scratch.layer < 0 ? nullptr : adapters.find(scratch.layer, kind);
+    if (pair != nullptr) {
+      ops::write_extension(scratch.weight, pair->a, pair->b, pair->scale);
+    }
   }
   for (const auto& pair : adapters.pairs()) {
     const auto& held = layers_[static_cast<size_t>(pair.layer)].linears[static_cast<size_t>(pair.kind)];

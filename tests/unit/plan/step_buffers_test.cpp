@@ -5,20 +5,12 @@
 #include <algorithm>
 #include <vector>
 
+#include "shapes.h"
+
 namespace phi3tune {
 namespace {
 
-phi3::ModelConfig mini() {
-  phi3::ModelConfig config;
-  config.hidden_size = 3072;
-  config.intermediate_size = 8192;
-  config.num_layers = 32;
-  config.num_heads = config.num_kv_heads = 32;
-  config.head_dim = config.rotary_dim = 96;
-  config.vocab_size = 32064;
-  return config;
-}
-
+using plan::mini;
 using plan::Purpose;
 using plan::SavedActivations;
 

@@ -42,17 +42,23 @@ int write_all(int descriptor, const char* data, size_t size) {
 
 }  // namespace
 
-AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
+AtomicFile::AtomicFile(std::string path, Mode mode) : path_(std::move(path)), mode_(mode) {
   static std::atomic<unsigned> counter{0};
   const std::filesystem::path final_path(path_);
   if (final_path.filename().empty()) {
     fail(path_, "write", EISDIR);
   }
-  do {
-    const std::string name = fmt::format(".{}.{}-{}.part", final_path.filename().string(), ::getpid(), counter++);
-    temporary_ = (final_path.parent_path() / name).string();
-    descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  } while (descriptor_ < 0 && errno == EEXIST);
+  constexpr int kFlags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC;
+  if (mode_ == Mode::kFresh) {
+    descriptor_ = ::open(path_.c_str(), kFlags, 0666);
+    temporary_ = descriptor_ < 0 ? "" : path_;
+  } else {
+    do {
+      const std::string name = fmt::format(".{}.{}-{}.part", final_path.filename().string(), ::getpid(), counter++);
+      temporary_ = (final_path.parent_path() / name).string();
+      descriptor_ = ::open(temporary_.c_str(), kFlags, 0666);
+    } while (descriptor_ < 0 && errno == EEXIST);
+  }
   if (descriptor_ < 0) {
     fail(path_, "write", errno);
   }
@@ -90,6 +96,10 @@ void AtomicFile::commit() {
   if (::close(descriptor) != 0) {
     fail(path_, "close", errno);
   }
+  if (mode_ == Mode::kFresh) {
+    temporary_.clear();
+    return;
+  }
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
     fail(path_, "put in place", errno);
   }
@@ -99,6 +109,12 @@ void AtomicFile::commit() {
 
 void write_file_atomically(const std::string& path, std::string_view contents) {
   AtomicFile file(path);
+  file.write(contents);
+  file.commit();
+}
+
+void write_fresh_file(const std::string& path, std::string_view contents) {
+  AtomicFile file(path, AtomicFile::Mode::kFresh);
   file.write(contents);
   file.commit();
 }

@@ -68,7 +68,7 @@ SafetensorsLayout layout_safetensors(const std::vector<TensorToWrite>& tensors,
 }
 
 void write_safetensors(const std::string& path, std::vector<TensorToWrite> tensors,
-                       const std::map<std::string, std::string>& metadata) {
+                       const std::map<std::string, std::string>& metadata, AtomicFile::Mode mode) {
   for (const auto& tensor : tensors) {
     if (byte_size(tensor) != tensor.data.size()) {
       throw InternalError("internal error: tensor {} is written with {} bytes, its shape needs {}", tensor.name,
@@ -76,7 +76,7 @@ void write_safetensors(const std::string& path, std::vector<TensorToWrite> tenso
     }
   }
   const auto layout = layout_safetensors(tensors, metadata);
-  AtomicFile file(path);
+  AtomicFile file(path, mode);
   file.write(layout.header);
   for (const size_t index : layout.order) {
     file.write(tensors[index].data);

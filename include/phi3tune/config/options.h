@@ -93,6 +93,7 @@ struct ScheduleOptions {
   double max_grad_norm = 1.0;  // <= 0: no clipping
   int64_t seed = 42;
   std::optional<int64_t> data_seed;
+  std::optional<double> max_time;  // seconds from the start of the program; then the run saves and stops
 };
 
 enum class ComputeDType { kAuto, kFloat32, kBFloat16 };
@@ -112,6 +113,24 @@ struct EvalOptions {
   std::optional<double> eval_steps;  // >= 1: steps; < 1: fraction of all steps
   std::optional<int64_t> evals_per_epoch;
   bool eval_on_start = true;
+  // "eval_loss", "eval_perplexity" or "eval_token_accuracy", of the first set; or "eval_<set>_loss" and so on.
+  std::string metric_for_best_model = "eval_loss";
+  std::optional<bool> greater_is_better;           // by default true for the accuracy, false for the others
+  std::optional<int64_t> early_stopping_patience;  // evaluations in a row without a better one
+  double early_stopping_min_delta = 0.0;
+  std::optional<double> loss_watchdog_threshold;
+  int64_t loss_watchdog_patience = 3;
+};
+
+struct SaveOptions {
+  std::optional<double> save_steps = 200;  // >= 1: steps; < 1: fraction of all steps; neither this nor the next: at
+  std::optional<int64_t> saves_per_epoch;  // the end alone
+  int64_t save_total_limit = 3;            // 0: all are kept
+  bool save_best = true;
+  bool save_on_signal = true;
+  bool load_best_model_at_end = false;  // the result is the best checkpoint's adapter, not the last step's
+  enum class Resume { kAuto, kNever, kPath } resume = Resume::kAuto;
+  std::string resume_path;  // with kPath
 };
 
 struct OutputOptions {
@@ -131,6 +150,7 @@ struct RunOptions {
   ScheduleOptions schedule;
   ComputeOptions compute;
   EvalOptions eval;
+  SaveOptions save;
   OutputOptions output;
   // Every setting as resolved, canonical name -> JSON text, in the table's order: for run.json and `config show`.
   std::vector<std::pair<std::string, std::string>> resolved;

@@ -45,6 +45,11 @@ std::string show_settings(const ResolvedSettings& settings);
 // {"setting": value, ...} in the table's order.
 std::string show_settings_json(const ResolvedSettings& settings);
 
+// What a run that goes on from a checkpoint may change: nothing else than where things lie and how they are shown, and
+// how many steps there are.
+enum class OnResume { kSame, kFree, kMoreSteps };
+OnResume on_resume(std::string_view setting);
+
 // For the command line and its completion.
 struct SettingName {
   std::string name;                  // a setting that works, or another name of one

@@ -2,13 +2,28 @@
 // process.
 #pragma once
 
+#include <chrono>
+
 namespace phi3tune {
 
 // SIGINT, SIGTERM and SIGHUP (unless ignored, as nohup does) set the flag; a second one ends the process at once with
-// exit code 75. SIGPIPE and SIGXFSZ are ignored, so that a full pipe or file limit is an error code, not a death.
+// exit code 75. SIGUSR1 asks for a checkpoint. SIGPIPE and SIGXFSZ are ignored, so that a full pipe or file limit is an
+// error code, not a death.
 void install_signal_handlers();
+
+// A signal came, or the time is up.
 bool stop_requested() noexcept;
-// For tests and for `max_time`.
+// For tests.
 void request_stop() noexcept;
+void forget_stop() noexcept;
+
+// From then on a stop is requested (max_time).
+void stop_at(std::chrono::steady_clock::time_point deadline) noexcept;
+// Why: "a signal", "max_time".
+const char* stop_reason() noexcept;
+
+// SIGUSR1 came since the last call.
+bool take_save_request() noexcept;
+void request_save() noexcept;
 
 }  // namespace phi3tune

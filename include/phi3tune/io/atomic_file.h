@@ -12,7 +12,10 @@ namespace phi3tune::io {
 // Every member throws ResourceError naming the final path and the system's reason (open, write, fsync, close, rename).
 class AtomicFile {
  public:
-  explicit AtomicFile(std::string path);
+  // kReplace: takes the place of what is there. kFresh: for a folder that is itself staged, renamed and synced as a
+  // whole: written under its own name, which must be free, and fsynced; the folder is left to its owner.
+  enum class Mode { kReplace, kFresh };
+  explicit AtomicFile(std::string path, Mode mode = Mode::kReplace);
   ~AtomicFile();
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
@@ -22,11 +25,13 @@ class AtomicFile {
 
  private:
   std::string path_;
-  std::string temporary_;
+  Mode mode_;
+  std::string temporary_;  // to be removed if it is not committed
   int descriptor_ = -1;
 };
 
 void write_file_atomically(const std::string& path, std::string_view contents);
+void write_fresh_file(const std::string& path, std::string_view contents);
 
 // Creates a folder and its parents; fine if it exists. Throws ResourceError.
 void make_directories(const std::string& path);

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "phi3tune/io/atomic_file.h"
 #include "phi3tune/io/mapped_file.h"
 
 namespace phi3tune::io {
@@ -77,7 +78,8 @@ struct TensorToWrite {
 // spaces to a multiple of 8; metadata {"format": "pt"} unless given. Durable: written beside, fsynced, renamed, parent
 // fsynced. Throws ResourceError (disk) or InternalError (shape and bytes disagree).
 void write_safetensors(const std::string& path, std::vector<TensorToWrite> tensors,
-                       const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
+                       const std::map<std::string, std::string>& metadata = {{"format", "pt"}},
+                       AtomicFile::Mode mode = AtomicFile::Mode::kReplace);
 
 // The header bytes (length prefix included) that write_safetensors would write, and the order of the data: for writers
 // that stream.

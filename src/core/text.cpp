@@ -71,6 +71,90 @@ std::optional<T> parse_whole(std::string_view text) {
   return value;
 }
 
+bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
+// Digits with at most one point among them, taken from the front of `text`.
+std::optional<double> take_number(std::string_view& text) {
+  size_t length = 0;
+  while (length < text.size() && (is_digit(text[length]) || text[length] == '.')) {
+    ++length;
+  }
+  const auto number = parse_whole<double>(text.substr(0, length));
+  text.remove_prefix(length);
+  return number;
+}
+
+void skip_spaces(std::string_view& text) {
+  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) {
+    text.remove_prefix(1);
+  }
+}
+
+// "1:30:00" or "1-12:00:00". Below the largest part, hours have at most 23 and the others 59, in two digits.
+std::optional<double> parse_clock(std::string_view text) {
+  double days = 0;
+  const auto dash = text.find('-');
+  if (dash != std::string_view::npos) {
+    const auto number = parse_whole<int64_t>(text.substr(0, dash));
+    if (!number || dash == 0 || !is_digit(text[0])) {
+      return std::nullopt;
+    }
+    days = static_cast<double>(*number);
+    text.remove_prefix(dash + 1);
+  }
+  const auto first = text.find(':');
+  const auto second = first == std::string_view::npos ? first : text.find(':', first + 1);
+  if (second == std::string_view::npos) {
+    return std::nullopt;
+  }
+  const std::string_view fields[] = {text.substr(0, first), text.substr(first + 1, second - first - 1),
+                                     text.substr(second + 1)};
+  double parts[3] = {};
+  for (size_t i = 0; i < 3; ++i) {
+    const auto field = fields[i];
+    const bool leading = i == 0 && dash == std::string_view::npos;
+    if (field.empty() || !std::all_of(field.begin(), field.end(), is_digit) || (!leading && field.size() != 2)) {
+      return std::nullopt;
+    }
+    parts[i] = parse_whole<double>(field).value_or(0);
+    if (!leading && parts[i] > (i == 0 ? 23 : 59)) {
+      return std::nullopt;
+    }
+  }
+  return days * 86400 + parts[0] * 3600 + parts[1] * 60 + parts[2];
+}
+
+// "11h30m", "2 h 07 min", "5400".
+std::optional<double> parse_units(std::string_view text) {
+  struct Unit {
+    std::string_view name;
+    double seconds;
+  };
+  constexpr Unit kUnits[] = {{"d", 86400}, {"h", 3600}, {"min", 60}, {"m", 60}, {"s", 1}};
+  double total = 0;
+  double smallest = HUGE_VAL;
+  while (!text.empty()) {
+    const auto number = take_number(text);
+    if (!number) {
+      return std::nullopt;
+    }
+    skip_spaces(text);
+    if (text.empty() && smallest == HUGE_VAL) {
+      return number;  // no unit at all: seconds
+    }
+    const auto* unit = std::find_if(std::begin(kUnits), std::end(kUnits),
+                                    [&](const Unit& candidate) { return text.starts_with(candidate.name); });
+    if (unit == std::end(kUnits) || unit->seconds >= smallest) {
+      return std::nullopt;
+    }
+    text.remove_prefix(unit->name.size());
+    skip_spaces(text);
+    smallest = unit->seconds;
+    total += *number * unit->seconds;
+  }
+  return total;
+}
+
 }  // namespace
 
 size_t find_invalid_utf8(std::string_view text) noexcept {
@@ -167,6 +251,15 @@ std::optional<uint64_t> parse_bytes(std::string_view text) {
     return std::nullopt;
   }
   return static_cast<uint64_t>(*number * factor);
+}
+
+std::optional<double> parse_duration(std::string_view text) {
+  skip_spaces(text);
+  while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) {
+    text.remove_suffix(1);
+  }
+  const auto seconds = text.find(':') == std::string_view::npos ? parse_units(text) : parse_clock(text);
+  return seconds && *seconds > 0 && std::isfinite(*seconds) ? seconds : std::nullopt;
 }
 
 std::string format_double(double value) { return fmt::format("{}", value); }

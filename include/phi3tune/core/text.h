@@ -26,6 +26,10 @@ std::string format_bytes(uint64_t bytes);
 // The number of bytes that "8GiB", "512 MiB", "24GB" (10^9 each) or "1048576" says, at least 1. Nullopt for anything
 // else; a bare "8G" is 8 GiB.
 std::optional<uint64_t> parse_bytes(std::string_view text);
+// The seconds that "11h30m", "90m", "1.5h", "2d", "45s", "2 h 07 min", "1:30:00" (hours, minutes, seconds), Slurm's
+// "1-12:00:00" (days first) or "5400" says: units from the largest to the smallest, each at most once. Nullopt for
+// anything else, for nothing or less, and for "1:30", which some read as hours and some as minutes.
+std::optional<double> parse_duration(std::string_view text);
 // The shortest decimal that reads back as the same double; "1e-05" style exponents are valid JSON.
 std::string format_double(double value);
 

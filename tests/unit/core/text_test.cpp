@@ -128,5 +128,32 @@ TEST(Numbers, OnlyAWholeStringIsANumber) {
   EXPECT_FALSE(parse_double("1e999"));
 }
 
+TEST(Durations, AreReadAsPeopleWriteThem) {
+  EXPECT_EQ(parse_duration("11h30m"), 41400.0);
+  EXPECT_EQ(parse_duration("90m"), 5400.0);
+  EXPECT_EQ(parse_duration("45s"), 45.0);
+  EXPECT_EQ(parse_duration("2d"), 172800.0);
+  EXPECT_EQ(parse_duration("1.5h"), 5400.0);
+  EXPECT_EQ(parse_duration("1d2h3m4.5s"), 93784.5);
+  EXPECT_EQ(parse_duration(" 2 h 07 min "), 7620.0);
+  EXPECT_EQ(parse_duration("1:30:00"), 5400.0);
+  EXPECT_EQ(parse_duration("100:00:01"), 360001.0);
+  EXPECT_EQ(parse_duration("1-12:00:59"), 129659.0);
+  EXPECT_EQ(parse_duration("5400"), 5400.0);
+  EXPECT_EQ(parse_duration("0.25"), 0.25);
+  EXPECT_EQ(parse_duration("0h1s"), 1.0);
+}
+
+TEST(Durations, WhatCanBeReadTwoWaysOrNoneIsRefused) {
+  for (const char* text :
+       {"",      " ",        "h",     "1:30",   "1:2:3",    "1:60:00",    "1:00:60",    "1::00",      ":30:00", "1:00:",
+        "1x",    "1h2h",     "30m1h", "1m2min", "1h30",     "30s 5",      "-1h",        "-5",         "+5",     "1h-5m",
+        "inf",   "nan",      "0",     "0s",     "0:00:00",  "1-24:00:00", "1-1:00:00",  "-1:00:00",   "1-",     "1e3",
+        "1..5h", "1h 1:0:0", "1,5h",  "1 week", "1:30:00x", "1.5:00:00",  "1:30:00:00", "+1-00:00:01"}) {
+    EXPECT_EQ(parse_duration(text), std::nullopt) << "\"" << text << '"';
+  }
+  EXPECT_EQ(parse_duration("9" + std::string(400, '9') + "s"), std::nullopt);
+}
+
 }  // namespace
 }  // namespace phi3tune

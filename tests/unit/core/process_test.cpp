@@ -1,15 +1,12 @@
-// Hashes, errors, the stop flag and the log.
+// Hashes, errors and the log.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
-#include <csignal>
 #include <thread>
 
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/hash.h"
 #include "phi3tune/core/log.h"
-#include "phi3tune/core/stop.h"
 
 namespace phi3tune {
 namespace {
@@ -62,48 +59,6 @@ TEST(Errors, ATextOfTheUserIsNoFormat) { EXPECT_STREQ(ModelError(std::string("{}
 TEST(Errors, RequireThrowsOnlyWhenFalse) {
   EXPECT_NO_THROW(require(true, "x"));
   EXPECT_THROW(require(false, "x"), InternalError);
-}
-
-// The flag stays set for the process, so each case runs in a process of its own.
-TEST(StopDeathTest, OneSignalSetsTheFlagAndTheSecondEndsTheProcess) {
-  for (const int signal : {SIGTERM, SIGINT}) {
-    EXPECT_EXIT(
-        {
-          install_signal_handlers();
-          const bool before = stop_requested();
-          ::raise(signal);
-          ::_exit(!before && stop_requested() ? 11 : 1);
-        },
-        ::testing::ExitedWithCode(11), "");
-    EXPECT_EXIT(
-        {
-          install_signal_handlers();
-          ::raise(signal);
-          ::raise(signal);
-          ::_exit(1);
-        },
-        ::testing::ExitedWithCode(75), "");
-  }
-}
-
-TEST(StopDeathTest, AFullPipeOrFileIsNoDeath) {
-  EXPECT_EXIT(
-      {
-        install_signal_handlers();
-        ::raise(SIGPIPE);
-        ::raise(SIGXFSZ);
-        ::_exit(11);
-      },
-      ::testing::ExitedWithCode(11), "");
-}
-
-TEST(StopDeathTest, CanBeRequestedFromInside) {
-  EXPECT_EXIT(
-      {
-        request_stop();
-        ::_exit(stop_requested() ? 11 : 1);
-      },
-      ::testing::ExitedWithCode(11), "");
 }
 
 TEST(Log, LinesGoToStandardErrorAsTheyAre) {

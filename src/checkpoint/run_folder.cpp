@@ -43,6 +43,33 @@ io::Json settings_object(const Facts& settings) {
   return object;
 }
 
+Facts text_facts(const io::Json& json, const char* name, const std::string& place) {
+  const auto member = json.find(name);
+  if (member == json.end() || !member->is_object()) {
+    throw CheckpointError("{}: {}: an object is wanted, and it is not there", place, name);
+  }
+  Facts facts;
+  for (const auto& [key, value] : member->items()) {
+    if (!value.is_string()) {
+      throw CheckpointError("{}: {}.{}: found {}, a text is wanted", place, name, key, value.dump());
+    }
+    facts.emplace_back(key, value.get<std::string>());
+  }
+  return facts;
+}
+
+Facts setting_facts(const io::Json& json, const char* name, const std::string& place) {
+  const auto member = json.find(name);
+  if (member == json.end() || !member->is_object()) {
+    throw CheckpointError("{}: {}: an object is wanted, and it is not there", place, name);
+  }
+  Facts facts;
+  for (const auto& [key, value] : member->items()) {
+    facts.emplace_back(key, value.dump());
+  }
+  return facts;
+}
+
 // Opens the folder and locks it for this process. Some network file systems have no locks: then there is none.
 int open_locked(const std::string& path) {
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -87,11 +114,39 @@ RunFolder RunFolder::prepare(const std::string& path, bool overwrite) {
   return folder;
 }
 
+RunFolder RunFolder::reopen(const std::string& path) {
+  RunFolder folder(path, open_locked(path));
+  const std::string place = path + "/" + kRecordName;
+  const auto json = io::read_json_file<ConfigError>(place);
+  const auto text = [&](const char* name) {
+    return json.is_object() && json.contains(name) && json[name].is_string() ? json[name].get<std::string>() : "";
+  };
+  if (text("program") != kProgramName || !json.contains("files") || !json["files"].is_array()) {
+    throw ConfigError("{}: not the record of a run of {}; name another output_dir", place, kProgramName);
+  }
+  try {
+    folder.earlier_ = identity_from(json, place);
+  } catch (const CheckpointError& fault) {
+    throw ConfigError("{}\nname another output_dir, or set overwrite_output_dir: true to start again", fault.what());
+  }
+  folder.earlier_.status = text("status");
+  folder.earlier_.results = json.value("results", io::Json::object());
+  folder.started_at_ = text("started_at");
+  for (const io::Json& file : json["files"]) {
+    if (file.is_string()) {
+      folder.files_.insert(file.get<std::string>());
+    }
+  }
+  folder.files_.insert(kRecordName);
+  return folder;
+}
+
 RunFolder::RunFolder(RunFolder&& other) noexcept
     : path_(std::move(other.path_)),
       lock_(std::exchange(other.lock_, -1)),
       files_(std::move(other.files_)),
-      started_at_(std::move(other.started_at_)) {}
+      started_at_(std::move(other.started_at_)),
+      earlier_(std::move(other.earlier_)) {}
 
 RunFolder::~RunFolder() {
   if (lock_ >= 0) {
@@ -101,20 +156,41 @@ RunFolder::~RunFolder() {
 
 void RunFolder::claim(const std::vector<std::string>& names) { files_.insert(names.begin(), names.end()); }
 
+io::Json identity_json(const RunRecord& record) {
+  io::Json json = io::Json::object();
+  json["run_name"] = record.run_name;
+  json["versions"] = text_object(record.versions);
+  json["hashes"] = text_object(record.hashes);
+  json["compute"] = text_object(record.compute);
+  json["settings"] = settings_object(record.settings);
+  json["requested"] = settings_object(record.requested);
+  return json;
+}
+
+RunRecord identity_from(const io::Json& json, const std::string& place) {
+  if (!json.is_object() || !json.contains("run_name") || !json["run_name"].is_string()) {
+    throw CheckpointError("{}: run_name: a text is wanted, and it is not there", place);
+  }
+  RunRecord record;
+  record.run_name = json["run_name"].get<std::string>();
+  record.versions = text_facts(json, "versions", place);
+  record.hashes = text_facts(json, "hashes", place);
+  record.compute = text_facts(json, "compute", place);
+  record.settings = setting_facts(json, "settings", place);
+  record.requested = setting_facts(json, "requested", place);
+  return record;
+}
+
 void RunFolder::write(const RunRecord& record) {
   io::Json json = io::Json::object();
   json["schema_version"] = 1;
   json["program"] = kProgramName;
   json["status"] = record.status;
-  json["run_name"] = record.run_name;
   json["started_at"] = started_at_;
   if (record.status != "running") {
     json["ended_at"] = utc_now();
   }
-  json["versions"] = text_object(record.versions);
-  json["hashes"] = text_object(record.hashes);
-  json["compute"] = text_object(record.compute);
-  json["settings"] = settings_object(record.settings);
+  json.update(identity_json(record));
   json["results"] = record.results;
   json["files"] = files_;
   io::write_file_atomically(file(kRecordName), json.dump(2, ' ', false, io::Json::error_handler_t::replace) + "\n");

@@ -18,12 +18,18 @@ using Facts = std::vector<std::pair<std::string, std::string>>;
 struct RunRecord {
   std::string status = "running";  // running | finished | stopped | failed
   std::string run_name;
-  Facts settings;  // every setting as resolved: canonical name, JSON text
-  Facts versions;  // program, libtorch, compiler
-  Facts hashes;    // base, data, tokenizer, template, program
-  Facts compute;   // threads, dtype, instruction set, saved activations, device
+  Facts settings;   // every setting as resolved: canonical name, JSON text
+  Facts requested;  // of these, what was asked for where it was left to the program or did not fit: "auto"
+  Facts versions;   // program, libtorch, compiler
+  Facts hashes;     // base, data, tokenizer, template, program
+  Facts compute;    // threads, dtype, instruction set, saved activations, device
   io::Json results = io::Json::object();
 };
+
+// {"run_name", "settings", "requested", "hashes", "versions", "compute"}: what a run is, without how it went.
+io::Json identity_json(const RunRecord& record);
+// The reverse. Throws CheckpointError: "<place>: <member>: found, wanted".
+RunRecord identity_from(const io::Json& json, const std::string& place);
 
 class RunFolder {
  public:
@@ -32,12 +38,18 @@ class RunFolder {
   // is foreign and makes a ConfigError, before a byte is touched. A folder that another process holds: ConfigError.
   // Throws ResourceError for what the disk refuses.
   static RunFolder prepare(const std::string& path, bool overwrite);
+  // Holds the folder of an earlier run of ours, to go on in it. Throws as prepare does; ConfigError without a sound
+  // run.json of ours.
+  static RunFolder reopen(const std::string& path);
   RunFolder(RunFolder&& other) noexcept;
   RunFolder& operator=(RunFolder&&) = delete;
   ~RunFolder();
 
   const std::string& path() const noexcept { return path_; }
   std::string file(const std::string& name) const { return path_ + "/" + name; }
+
+  // What run.json said when the folder was reopened.
+  const RunRecord& earlier() const noexcept { return earlier_; }
 
   // Names, relative to the folder ("adapter/README.md"), that the run will write. Takes effect with write().
   void claim(const std::vector<std::string>& names);
@@ -50,6 +62,7 @@ class RunFolder {
   int lock_ = -1;  // the folder, opened and locked
   std::set<std::string> files_;
   std::string started_at_;
+  RunRecord earlier_;
 };
 
 }  // namespace phi3tune::checkpoint

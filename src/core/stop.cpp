@@ -48,7 +48,7 @@ void on_stop_signal(int) {
   int64_t first = 0;
   if (g_first_signal.compare_exchange_strong(first, now)) {
     g_stop.store(true);
-    say("\nstopping, after what is to be saved; a second signal ends at once, and the newest checkpoint stands\n");
+    say("\nstopping; a second signal ends at once, and the newest checkpoint stands\n");
   } else if (now - first > kOneRequest) {
     _exit(static_cast<int>(ExitCode::kInterrupted));
   }

@@ -9,8 +9,8 @@ import pathlib
 SOURCE = pathlib.Path(__file__).resolve().parent.parent.parent
 LIBRARY = os.environ.get("PHI3TUNE_FAULTS", str(SOURCE / "build/bin/libphi3tune_faults.so"))
 
-WRITES = {"write"}
 INTERRUPTIBLE = {"open", "write", "fsync", "close", "truncate"}  # what may end with EINTR
+LISTING = ("opendir", "readdir", "statvfs")
 
 
 def armed(under, *, at=0, do="kill", persist=False, calls=(), trace=None, room=None, allocate=None):

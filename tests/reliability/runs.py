@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,7 @@ SETTINGS_OF_A_RUN = {
     "micro_batch_size": 1, "gradient_accumulation_steps": 2, "max_steps": 8, "learning_rate": 1e-2, "lora_r": 2, "lora_dropout": 0.1,
     "logging_steps": 1, "sample_packing": True, "eval_steps": 3, "save_steps": 2, "save_total_limit": 2, "save_best": True, "threads": 1,
     "bf16": False, "progress": "none"}
+RESUMED = re.compile(r"resum\w* (?:from|after) .*?step-0*(\d+)")
 TIMES = {"seconds", "tokens_per_second", "memory_bytes", "time", "bytes_per_second"}
 
 
@@ -225,3 +227,9 @@ def normal_tree(out):
 
 def generator(seed, *parts):
     return random.Random("/".join(map(str, (seed, *parts))))
+
+
+def resumed_from(ended):
+    """The step that a run says it goes on from; of a finished one the last; 0: it began at the beginning."""
+    found = RESUMED.search(ended.err + ended.out)
+    return int(found[1]) if found else 0

@@ -54,7 +54,7 @@ int ask(const char* name, const char* path, Status* status) {
   if (done == 0 && !seen.empty() && faults::room_is_limited()) {
     status->f_bsize = status->f_frsize = 4096;
     status->f_blocks = static_cast<decltype(status->f_blocks)>(faults::whole_room() / 4096);
-    status->f_bfree = status->f_bavail = static_cast<decltype(status->f_bavail)>(faults::free_room() / 4096);
+    status->f_bfree = status->f_bavail = static_cast<decltype(status->f_bavail)>(faults::said_room() / 4096);
   }
   return done;
 }

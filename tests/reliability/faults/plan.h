@@ -2,13 +2,13 @@
 //
 // Only calls on paths below PHI3TUNE_FAULTS_UNDER are seen, each counted from 1.
 //   PHI3TUNE_FAULTS_AT       the call that is hit; 0 or nothing: none is
-//   PHI3TUNE_FAULTS_DO       kill | tear (half of a write is done, then kill) | short (half of a write is done and
-//   said) |
+//   PHI3TUNE_FAULTS_DO       kill | tear (half of a write, then kill) | short (half of a write, and said so) |
 //                            term | usr1 | an error by its name: EIO, ENOSPC, EDQUOT, EINTR, ENOMEM
 //   PHI3TUNE_FAULTS_PERSIST  1: every later call as well; a full disk then hits only calls that want room
 //   PHI3TUNE_FAULTS_CALLS    names, with commas: only these are counted; nothing: all that change or sync
 //   PHI3TUNE_FAULTS_TRACE    a file: one JSON line a counted call; the bytes written go to <file>.data
-//   PHI3TUNE_FAULTS_ROOM     bytes that the disk of the folder has in all, in pages of 4096
+//   PHI3TUNE_FAULTS_ROOM     bytes that the disk of the folder has in all, in pages of 4096;
+//                            ..._ROOM_UNSAID=1: statvfs does not tell, so that it fills up in the middle of a run
 //   PHI3TUNE_FAULTS_ALLOCATE_AT, PHI3TUNE_FAULTS_ALLOCATE_FROM   see allocations.cpp
 #pragma once
 

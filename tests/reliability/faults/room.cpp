@@ -87,7 +87,10 @@ void give_room(int descriptor, off_t size) {
   }
 }
 
-int64_t free_room() { return std::max<int64_t>(room().free, 0); }
+int64_t said_room() {
+  static const bool unsaid = std::getenv("PHI3TUNE_FAULTS_ROOM_UNSAID") != nullptr;
+  return unsaid ? int64_t{1} << 40 : std::max<int64_t>(room().free, 0);
+}
 int64_t whole_room() { return room().whole; }
 
 }  // namespace faults

@@ -17,7 +17,7 @@ bool has_page();
 // Before a file goes (its last name) or is cut to `size`.
 void give_room(const std::string& path, off_t size = 0);
 void give_room(int descriptor, off_t size);
-int64_t free_room();
+int64_t said_room();  // what statvfs answers
 int64_t whole_room();
 
 }  // namespace faults

@@ -1,0 +1,69 @@
+"""SIGTERM at random times: exit 75 soon, no optimizer step lost, a second one does no harm, and the run goes on."""
+import json
+import signal
+import statistics
+import time
+
+import faults
+import rows
+import runs
+import traces
+
+TITLE = "random SIGTERM"
+SOON = 3.0  # seconds, on a machine that is busy: a micro-batch and a save take hundredths
+
+
+def run(context):
+    started = time.monotonic()
+    with context.bench() as bench:
+        expected = bench.undisturbed()
+        usual = expected.ended.seconds
+        traced = traces.Traced(bench)
+        draw = context.generator("row 6")
+        cases = [("at", draw.uniform(0.1, 1.0) * usual, draw.choice((None, draw.uniform(0, 0.02))))
+                 for _ in range(context.count(50, 500, 10))]
+        inside = traced.numbers(lambda call: "checkpoints" in call.path + call.to or "adapter" in call.path)
+        cases += [("in", number, None) for number in draw.sample(inside, min(len(inside), context.count(20, len(inside), 6)))]
+        ends, waits = {}, []
+
+        def case(point):
+            how, moment, second = point
+            out = bench.place()
+            if how == "in":
+                ended = bench.train(out, env=faults.armed(out, at=moment, do="term"))
+            else:
+                running = bench.start("--config", bench.config, "--output_dir", out)
+                time.sleep(moment)
+                running.send(signal.SIGTERM)
+                if second is not None:
+                    time.sleep(second)
+                    running.send(signal.SIGTERM)
+                ended = running.wait()
+            ends[ended.code] = ends.get(ended.code, 0) + 1
+            if ended.code == -signal.SIGTERM and not out.exists():
+                return  # before main
+            runs.check_end(ended)
+            if ended.code not in (runs.DONE, runs.STOPPED):
+                raise runs.Broken(ended.said())
+            if ended.code == runs.STOPPED and second is None:
+                if ended.sent is not None:
+                    waits.append(ended.sent)
+                    if ended.sent > SOON:
+                        raise runs.Broken(f"{ended.sent:.1f} s from the signal to the end: {ended.said()}")
+                check_nothing_lost(out, ended)
+            bench.finish(out, expected)
+            bench.done_with(out)
+        _, broken = context.each(cases, case)
+    longest = f"{max(waits):.2f} s at most, {statistics.median(waits):.2f} s in the middle" if waits else "none"
+    return rows.figures(started, broken, f"{len(cases)} signals, {ends.get(75, 0)} stopped with 75, {ends.get(0, 0)} were done before; "
+                        f"to the end {longest}")
+
+
+def check_nothing_lost(out, ended):
+    """Every step that was said to be made is in the newest checkpoint."""
+    metrics = out / "metrics.jsonl"
+    made = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()] if metrics.exists() else []
+    last = max((line["step"] for line in made if "loss" in line), default=0)
+    saved = max(runs.steps_of(out), default=0)
+    if saved < last:
+        raise runs.Broken(f"{last} steps were made, the newest checkpoint is of step {saved}: {ended.said()}")

@@ -184,7 +184,7 @@ bool put(io::YamlNode& node, const std::vector<std::string>& path, size_t depth,
     key.scalar = "path";
     io::YamlNode mapping;
     mapping.position = node.position;
-    mapping.members.emplace_back(std::move(key), std::move(node));
+    mapping.members.push_back({std::move(key), std::move(node)});
     node = std::move(mapping);
     node.kind = NodeKind::kMapping;
   }
@@ -205,7 +205,7 @@ bool put(io::YamlNode& node, const std::vector<std::string>& path, size_t depth,
   key.scalar = step;
   io::YamlNode member;
   member.position = value.position;
-  node.members.emplace_back(std::move(key), std::move(member));
+  node.members.push_back({std::move(key), std::move(member)});
   return put(node.members.back().second, path, depth + 1, value);
 }
 

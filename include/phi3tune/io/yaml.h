@@ -7,7 +7,6 @@
 #include <cstddef>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "phi3tune/io/json.h"
@@ -21,6 +20,8 @@ struct Position {
   std::string text() const;  // "file:line:column", or `file` alone
 };
 
+struct YamlMember;
+
 struct YamlNode {
   enum class Kind { kNull, kScalar, kSequence, kMapping };
   Kind kind = Kind::kNull;
@@ -28,8 +29,13 @@ struct YamlNode {
   std::string scalar;                                         // as written, quotes removed
   bool quoted = false;                                        // 'text' or "text": never a number or a boolean
   std::vector<YamlNode> items;                                // sequence
-  std::vector<std::pair<YamlNode, YamlNode>> members;         // mapping, in file order; keys are scalars
+  std::vector<YamlMember> members;                            // mapping, in file order; keys are scalars
   const YamlNode* find(std::string_view key) const noexcept;  // mapping member or null
+};
+
+struct YamlMember {
+  YamlNode first;  // the key
+  YamlNode second;
 };
 
 // Parses one document. Every fault is collected as "file:line:column: what" and thrown together in one ConfigError:

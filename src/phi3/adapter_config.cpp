@@ -181,7 +181,15 @@ AdapterConfig parse_adapter_config(const Json& json, const std::string& place) {
   AdapterConfig config;
   constexpr int64_t kLargestRank = int64_t{1} << 20;
   config.rank = fields.integer("r", 1, kLargestRank).value_or(config.rank);
-  config.alpha = fields.number("lora_alpha").value_or(config.alpha);
+  // PEFT takes 8 for a file without it; a scale that was lost is not guessed here.
+  if (const auto alpha = fields.number("lora_alpha")) {
+    config.alpha = *alpha;
+    if (*alpha == 0) {
+      fields.fault("lora_alpha", "found 0, wanted another number: the update is scaled by lora_alpha / r");
+    }
+  } else if (!json.contains("lora_alpha")) {
+    fields.fault("lora_alpha", "found nothing, wanted a number: the update is scaled by lora_alpha / r");
+  }
   config.dropout = fields.number("lora_dropout").value_or(config.dropout);
   if (!(config.dropout >= 0 && config.dropout < 1)) {
     fields.fault("lora_dropout", "found {}, wanted a number from 0 to below 1", config.dropout);

@@ -146,6 +146,8 @@ const BadAdapter kBadAdapters[] = {
     {"BadRegex", [](Json& j) { j["target_modules"] = "a(b"; }, "pattern `a(b` cannot be used"},
     {"RankZero", [](Json& j) { j["r"] = 0; }, "r: found 0"},
     {"RankAsText", [](Json& j) { j["r"] = "8"; }, "r: found \"8\""},
+    {"NoScale", [](Json& j) { j.erase("lora_alpha"); }, "lora_alpha: found nothing"},
+    {"ScaleZero", [](Json& j) { j["lora_alpha"] = 0; }, "lora_alpha: found 0"},
     {"DropoutOne", [](Json& j) { j["lora_dropout"] = 1.0; }, "lora_dropout: found 1"},
     {"RankPattern",
      [](Json& j) {
@@ -168,7 +170,7 @@ TEST_P(RefusedAdapter, IsRefusedWithItsKey) {
 }
 INSTANTIATE_TEST_SUITE_P(Configs, RefusedAdapter, ::testing::ValuesIn(kBadAdapters),
                          [](const auto& info) { return std::string(info.param.name); });
-TEST(AdapterConfig, BadConfigsAreAllThere) { EXPECT_EQ(std::size(kBadAdapters), 19u); }
+TEST(AdapterConfig, BadConfigsAreAllThere) { EXPECT_EQ(std::size(kBadAdapters), 21u); }
 
 TEST(AdapterConfig, OldFilesWithoutTheNewKeysAreRead) {
   const auto config = parse_adapter_config(

@@ -18,7 +18,7 @@ def run(context):
         settings = {f"{micro}x{steps}": {**common, "micro_batch_size": micro, "gradient_accumulation_steps": steps} for micro, steps in SPLITS}
         settings["auto"] = {**common, "micro_batch_size": "auto", "gradient_accumulation_steps": 12}
         for length in (64, 96, 128, 512):
-            for strategy in ("best_fit_decreasing", "sequential"):
+            for strategy in ("bfd", "sequential"):
                 settings[f"packed {length} {strategy}"] = {**common, "sample_packing": True, "sequence_len": length, "packing_strategy": strategy,
                                                            "micro_batch_size": 1, "gradient_accumulation_steps": 12}
         settings["packed in one pass"] = {**common, "sample_packing": True, "sequence_len": 1024, "micro_batch_size": 12, "gradient_accumulation_steps": 1}

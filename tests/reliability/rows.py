@@ -34,9 +34,9 @@ class Context:
                 return None
             try:
                 return function(case)
-            except runs.Broken as fault:
+            except Exception as fault:  # what a test did not expect is a finding too
                 with lock:
-                    broken.append(f"{case}: {fault}")
+                    broken.append(f"{case}: {'' if isinstance(fault, runs.Broken) else type(fault).__name__ + ' '}{fault}")
                     if self.reduced or len(broken) > 20:
                         stop.set()
                 return None

@@ -163,6 +163,10 @@ for i in range(3):
         print("none", end=" ")
 """
         self.assertEqual(self.python(text, allocate=(2, 1 << 20)).stdout.split(), ["had", "none", "had"])
+        os.environ["PHI3TUNE_FAULTS_ALLOCATE_COUNT"] = str(self.base / "count")
+        self.addCleanup(os.environ.pop, "PHI3TUNE_FAULTS_ALLOCATE_COUNT")
+        self.assertEqual(self.python(text, allocate=(0, 1 << 20)).stdout.split(), ["had", "had", "had"])
+        self.assertEqual((self.base / "count").read_text(), "...")
         self.assertEqual(self.python(text, allocate=(2, 1 << 20), persist=True).stdout.split(), ["had", "none", "none"])
 
 

@@ -27,17 +27,17 @@ int64_t number_of(const char* name) {
   return text == nullptr ? 0 : std::atoll(text);
 }
 
-// Read on the first allocations of the process: nothing here may allocate.
+// Read on the first allocations of the process, before anything is constructed: nothing here may allocate.
 struct Limits {
-  int64_t at = number_of("PHI3TUNE_FAULTS_ALLOCATE_AT");
-  int64_t from = number_of("PHI3TUNE_FAULTS_ALLOCATE_FROM");
-  bool persist = number_of("PHI3TUNE_FAULTS_PERSIST") == 1;
+  int64_t at = 0;
+  int64_t from = 0;
+  bool persist = false;
   int count_file = -1;
 };
 
 std::atomic<int64_t> count{0};
 std::atomic<bool> known{false};
-Limits limits;
+constinit Limits limits;
 
 bool refused(size_t size) {
   if (!known) {
@@ -45,7 +45,9 @@ bool refused(size_t size) {
     if (::environ == nullptr) {
       return false;
     }
-    limits = Limits();
+    limits.at = number_of("PHI3TUNE_FAULTS_ALLOCATE_AT");
+    limits.from = number_of("PHI3TUNE_FAULTS_ALLOCATE_FROM");
+    limits.persist = number_of("PHI3TUNE_FAULTS_PERSIST") == 1;
     if (const char* path = std::getenv("PHI3TUNE_FAULTS_ALLOCATE_COUNT")) {
       limits.count_file =
           static_cast<int>(::syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666));

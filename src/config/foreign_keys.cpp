@@ -169,8 +169,6 @@ constexpr ForeignKey kForeignKeys[]{
     {"gradient_checkpointing_kwargs", kTransformers, kNotNeeded},
     {"do_train", kTransformers, kNotNeeded},
     {"do_eval", kTransformers, "write val_set_size or test_datasets"},
-    {"save_strategy", kTransformers, "saving during a run does not work yet, take it out"},
-    {"load_best_model_at_end", kTransformers, "the best adapter cannot be kept yet, take it out"},
     {"logging_strategy", kTransformers, "write logging_steps"},
     {"logging_first_step", kTransformers, kNotNeeded},
     {"logging_dir", kTransformers, "metrics.jsonl is in output_dir, take it out"},

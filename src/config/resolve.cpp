@@ -169,6 +169,11 @@ class Resolver {
 
 ResolvedSettings resolve_settings(const SettingsSources& sources) { return Resolver(sources).run(); }
 
+OnResume on_resume(std::string_view setting) {
+  const auto* row = find_setting(run_settings(), setting);
+  return row == nullptr ? OnResume::kSame : row->on_resume;
+}
+
 RunOptions load_settings(const SettingsSources& sources) { return resolve_settings(sources).options; }
 
 }  // namespace phi3tune::config

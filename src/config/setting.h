@@ -14,6 +14,7 @@
 
 #include "config/reader.h"
 #include "phi3tune/config/options.h"
+#include "phi3tune/config/settings.h"
 #include "phi3tune/io/json.h"
 #include "phi3tune/io/yaml.h"
 
@@ -50,6 +51,7 @@ struct Setting {
   std::string group;         // at most one setting of a group is given; the one of the highest source counts
   bool later = false;        // does not work yet: naming it is an error
   bool required = false;
+  OnResume on_resume = OnResume::kSame;
   std::string stands_for;  // only another way to set this one: never part of the resolved settings
   // Where the setting means something; `decided_by` are the settings that decide it.
   std::function<bool(const Options&)> applies;
@@ -73,6 +75,15 @@ struct Setting {
   }
   Setting& must() {
     required = true;
+    return *this;
+  }
+  // A run that goes on from a checkpoint may say otherwise.
+  Setting& free_on_resume() {
+    on_resume = OnResume::kFree;
+    return *this;
+  }
+  Setting& more_on_resume() {
+    on_resume = OnResume::kMoreSteps;
     return *this;
   }
   Setting& only_for(std::string other) {

@@ -12,6 +12,7 @@ std::vector<Setting<RunOptions>> make_table() {
   add_data_settings(list);
   add_schedule_settings(list);
   add_compute_settings(list);
+  add_evaluation_settings(list);
   add_output_settings(list);
   return list.take();
 }

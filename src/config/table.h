@@ -17,6 +17,7 @@ void add_adapter_settings(SettingList<RunOptions>& list);
 void add_data_settings(SettingList<RunOptions>& list);
 void add_schedule_settings(SettingList<RunOptions>& list);
 void add_compute_settings(SettingList<RunOptions>& list);
+void add_evaluation_settings(SettingList<RunOptions>& list);
 void add_output_settings(SettingList<RunOptions>& list);
 
 // Reads `datasets`: a list of mappings; a path alone stands for {path: ...}.

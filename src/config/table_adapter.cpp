@@ -203,7 +203,8 @@ void add_adapter_settings(SettingList<O>& list) {
                .also("adapter_name_or_path", "LLaMA-Factory")
                .also("adapters", "ms-swift")
                .also("resume_adapter_file", "mlx-lm")
-               .unset("a fresh adapter"));
+               .unset("a fresh adapter")
+               .free_on_resume());
 }
 
 }  // namespace phi3tune::config

@@ -95,7 +95,7 @@ void add_compute_settings(SettingList<O>& list) {
   using C = ComputeOptions;
   using S = ScheduleOptions;
   list.section("Compute");
-  list.add(device());
+  list.add(device().free_on_resume());
   list.add(choice<O>(
       "bf16", at(&O::compute, &C::dtype),
       {{ComputeDType::kAuto, {"auto"}}, {ComputeDType::kBFloat16, {"true"}}, {ComputeDType::kFloat32, {"false"}}},
@@ -116,15 +116,17 @@ void add_compute_settings(SettingList<O>& list) {
                 "auto: the fastest that fits. Results are the same to the bit.")
           .also("grad_checkpoint", "mlx-lm")
           .also("enable_activation_checkpointing", "torchtune")
-          .also("disable_gradient_checkpointing", "LLaMA-Factory", Translation::kInverse));
+          .also("disable_gradient_checkpointing", "LLaMA-Factory", Translation::kInverse)
+          .free_on_resume());
   list.add(activation_offloading());
   list.add(later<O>("attn_implementation", "Which attention to use.")
                .also("attn_impl", "ms-swift")
                .also("flash_attn", "LLaMA-Factory"));
   list.add(later<O>("chunked_cross_entropy", "Compute the loss in chunks; it always is."));
-  list.add(gpu_memory_limit());
+  list.add(gpu_memory_limit().free_on_resume());
   list.add(integer<O>("threads", at(&O::compute, &C::threads), between(0, 4096),
-                      "CPU threads; 0: all cores this process may use."));
+                      "CPU threads; 0: all cores this process may use.")
+               .free_on_resume());
   list.add(integer<O>("seed", at(&O::schedule, &S::seed), between(0, kMostSeed),
                       "Names the run's random choices: same seed, same adapter.")
                .also("random_seed", "Unsloth")

@@ -92,12 +92,16 @@ void add_packing(SettingList<O>& list) {
 
 void add_data_settings(SettingList<O>& list) {
   list.section("Data");
-  list.add(data_sets("datasets", &DataOptions::datasets, "What to train on.").also("local_dataset", "Unsloth").must());
+  list.add(data_sets("datasets", &DataOptions::datasets, "What to train on.")
+               .also("local_dataset", "Unsloth")
+               .must()
+               .free_on_resume());
   list.add(data_sets("test_datasets", &DataOptions::test_datasets, "What to validate on.")
                .also("eval_dataset", "LLaMA-Factory")
                .also("val_dataset", "ms-swift")
                .also("validation_datasets", "surogate")
-               .one_of("validation"));
+               .one_of("validation")
+               .free_on_resume());
   list.add(val_set_size());
   list.add(boolean<O>("train_on_inputs", at(&O::data, &DataOptions::train_on_inputs),
                       "Train on the prompts too, not on the answers alone.")

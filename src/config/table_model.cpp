@@ -10,10 +10,12 @@ void add_model_settings(SettingList<RunOptions>& list) {
                .also("model_name_or_path", "Hugging Face, LLaMA-Factory")
                .also("model", "Unsloth, ms-swift, mlx-lm")
                .also("checkpoint_dir", "torchtune, LitGPT")
-               .must());
+               .must()
+               .free_on_resume());
   list.add(input_path<O>("tokenizer_path", at(&O::model, &ModelOptions::tokenizer_path), "Folder of the tokenizer.")
                .also("tokenizer_config", "Axolotl")
-               .unset("base_model"));
+               .unset("base_model")
+               .free_on_resume());
   std::vector<Named<std::string>> templates{{"auto", {"auto", "tokenizer_default"}}};
   for (const char* name : {"phi_3", "phi_3_first", "phi_3_medium", "phi_35", "phi_4", "phi_4_mini", "chatml"}) {
     templates.push_back({name, {name}});

@@ -7,79 +7,6 @@ namespace {
 
 using O = RunOptions;
 
-bool validates(const O& run) { return run.data.val_set_size > 0 || !run.data.test_datasets.empty(); }
-constexpr const char* kValidates = "there is validation data";
-const std::vector<std::string> kDeciders{"val_set_size", "test_datasets"};
-
-// From 1 on steps, below a fraction of all steps.
-Setting<O> eval_steps() {
-  const Range range{.low = 0, .high = kMostSteps, .low_open = true};
-  const std::string wanted = wanted_in("an integer", count_from(1)) + ", or a fraction > 0 and < 1";
-  auto setting = row<O>("eval_steps", {.kind = Kind::kNumber, .range = range, .wanted = wanted},
-                        "Evaluate every so many steps, or after this fraction of all steps.");
-  setting.read = [wanted, range](const io::YamlNode& node, Reader& reader, O& run) {
-    if (const auto value = reader.number(node, range)) {
-      if (*value >= 1 && *value != static_cast<double>(static_cast<int64_t>(*value))) {
-        reader.wrong(node, wanted);
-        return;
-      }
-      run.eval.eval_steps = *value;
-    }
-  };
-  setting.show = [](const O& run) { return to_json(run.eval.eval_steps); };
-  return setting.also("run_val_every_n_steps", "torchtune")
-      .also("steps_per_eval", "mlx-lm")
-      .unset("at the end alone")
-      .one_of("evaluation")
-      .when(kValidates, kDeciders, validates);
-}
-
-// How the Trainer of transformers says when to evaluate.
-Setting<O> eval_strategy() {
-  auto type = choice_type({"epoch", "steps"}, {"no"});
-  auto setting = row<O>("eval_strategy", type, "epoch is evals_per_epoch: 1; steps wants eval_steps.");
-  setting.read = [type](const io::YamlNode& node, Reader& reader, O& run) {
-    if (const auto index = read_choice(node, reader, type, {{"epoch"}, {"steps"}}); !index) {
-      return;
-    } else if (*index == 1) {
-      if (!run.eval.eval_steps) {
-        reader.fault(node, "found steps; wanted eval_steps beside it");
-      }
-    } else if (run.eval.eval_steps || run.eval.evals_per_epoch.value_or(1) != 1) {
-      reader.fault(node, "found epoch, and eval_steps or evals_per_epoch says otherwise; keep one");
-    } else {
-      run.eval.evals_per_epoch = 1;
-    }
-  };
-  setting.show = [](const O&) { return io::Json(nullptr); };
-  return setting.also("evaluation_strategy", "Hugging Face")
-      .only_for("evals_per_epoch")
-      .when(kValidates, kDeciders, validates);
-}
-
-void add_evaluation(SettingList<O>& list) {
-  list.section("Evaluation");
-  list.add(eval_steps());
-  list.add(integer<O>("evals_per_epoch", at(&O::eval, &EvalOptions::evals_per_epoch), count_from(1),
-                      "Evaluations per epoch; instead of eval_steps.")
-               .unset("at the end alone")
-               .one_of("evaluation")
-               .when(kValidates, kDeciders, validates));
-  list.add(eval_strategy());
-  list.add(boolean<O>("eval_on_start", at(&O::eval, &EvalOptions::eval_on_start), "Evaluate before the first step.")
-               .when(kValidates, kDeciders, validates));
-  list.add(later<O>("eval_metrics", "What an evaluation measures."));
-  list.add(later<O>("eval_prompts", "Prompts to answer at every evaluation."));
-  list.add(later<O>("early_stopping_patience", "Stop after so many evaluations without a better one.")
-               .also("early_stopping_steps", "LLaMA-Factory")
-               .also("early_stop_interval", "ms-swift"));
-  list.add(later<O>("early_stopping_min_delta", "What counts as better."));
-  list.add(later<O>("metric_for_best_model", "What makes an adapter the best."));
-  list.add(later<O>("greater_is_better", "Whether more of it is better."));
-  list.add(later<O>("loss_watchdog_threshold", "Stop when the loss stays above."));
-  list.add(later<O>("loss_watchdog_patience", "For so many steps."));
-}
-
 Setting<O> output_dir() {
   auto setting = row<O>("output_dir", {.kind = Kind::kOutputPath, .wanted = "a path"},
                         "Folder of the run's files; relative to the current folder, wherever it is written.");
@@ -95,32 +22,125 @@ Setting<O> output_dir() {
   return setting.also("out_dir", "LitGPT").must();
 }
 
+// From 1 on steps, below a fraction of all steps.
+Setting<O> save_steps() {
+  const Range range{.low = 0, .high = kMostSteps, .low_open = true};
+  const std::string wanted = wanted_in("an integer", count_from(1)) + ", or a fraction > 0 and < 1";
+  auto setting = row<O>("save_steps", {.kind = Kind::kNumber, .range = range, .wanted = wanted},
+                        "Save a checkpoint every so many steps, or after this fraction of all steps.");
+  setting.read = [wanted, range](const io::YamlNode& node, Reader& reader, O& run) {
+    if (const auto value = reader.number(node, range)) {
+      if (*value >= 1 && *value != static_cast<double>(static_cast<int64_t>(*value))) {
+        reader.wrong(node, wanted);
+        return;
+      }
+      run.save.save_steps = *value;
+    }
+  };
+  setting.show = [](const O& run) {
+    const auto& steps = run.save.save_steps;
+    return run.save.saves_per_epoch || !steps ? io::Json(nullptr)
+           : *steps >= 1                      ? io::Json(static_cast<int64_t>(*steps))
+                                              : io::Json(*steps);
+  };
+  return setting.also("save_every_n_steps", "torchtune").also("save_every", "mlx-lm").one_of("saving");
+}
+
+// How the Trainer of transformers says when to save.
+Setting<O> save_strategy() {
+  auto type = choice_type({"epoch", "steps", "no"}, {"best"});
+  auto setting = row<O>("save_strategy", type,
+                        "epoch is saves_per_epoch: 1; steps is save_steps; no saves at the end and on a signal alone.");
+  setting.read = [type](const io::YamlNode& node, Reader& reader, O& run) {
+    const auto index = read_choice(node, reader, type, {{"epoch"}, {"steps"}, {"no"}});
+    if (!index) {
+      return;
+    }
+    if (*index == 0) {
+      if (run.save.saves_per_epoch.value_or(1) != 1) {
+        reader.fault(node, "found epoch, and saves_per_epoch says otherwise; keep one");
+      }
+      run.save.saves_per_epoch = 1;
+    } else if (*index == 1) {
+      if (run.save.saves_per_epoch) {
+        reader.fault(node, "found steps, and saves_per_epoch says otherwise; keep one");
+      }
+    } else {
+      if (run.save.saves_per_epoch) {
+        reader.fault(node, "found no, and saves_per_epoch says otherwise; keep one");
+      }
+      run.save.save_steps.reset();
+    }
+  };
+  setting.show = [](const O&) { return io::Json(nullptr); };
+  return setting.only_for("save_steps");
+}
+
+Setting<O> resume_from_checkpoint() {
+  auto type = choice_type({"auto", "never"}, {});
+  type.open = true;
+  type.wanted = "auto, never, or the folder of a checkpoint";
+  auto setting = row<O>("resume_from_checkpoint", type,
+                        "auto: the newest sound checkpoint of output_dir, if there is one; never; or a folder.");
+  setting.read = [type](const io::YamlNode& node, Reader& reader, O& run) {
+    auto& save = run.save;
+    if (const auto as_boolean = boolean_value(node)) {
+      save.resume = *as_boolean ? SaveOptions::Resume::kAuto : SaveOptions::Resume::kNever;
+    } else if (node.scalar == "auto" || node.scalar == "never") {
+      save.resume = node.scalar == "auto" ? SaveOptions::Resume::kAuto : SaveOptions::Resume::kNever;
+    } else if (auto path = reader.input_path(node); path && path->empty()) {
+      reader.wrong(node, type.wanted);
+    } else if (path) {
+      save.resume = SaveOptions::Resume::kPath;
+      save.resume_path = std::move(*path);
+    }
+  };
+  setting.show = [](const O& run) {
+    return run.save.resume == SaveOptions::Resume::kPath   ? to_json(run.save.resume_path)
+           : run.save.resume == SaveOptions::Resume::kAuto ? io::Json("auto")
+                                                           : io::Json("never");
+  };
+  return setting.also("auto_resume_from_checkpoints", "Axolotl");
+}
+
 }  // namespace
 
 void add_output_settings(SettingList<O>& list) {
   using Out = OutputOptions;
   using Progress = OutputOptions::Progress;
-  add_evaluation(list);
   list.section("Output");
-  list.add(output_dir());
+  list.add(output_dir().free_on_resume());
   list.add(boolean<O>("overwrite_output_dir", at(&O::output, &Out::overwrite_output_dir),
-                      "Delete the files of an earlier run of this program in output_dir first."));
+                      "Delete the files of an earlier run of this program in output_dir first.")
+               .free_on_resume());
   list.add(text<O>("run_name", at(&O::output, &Out::run_name), "Name of the run, for its files and the model card.")
-               .unset("none"));
-  list.add(later<O>("save_steps", "Save every so many steps.")
-               .also("save_every_n_steps", "torchtune")
-               .also("save_every", "mlx-lm"));
-  list.add(later<O>("saves_per_epoch", "Saves per epoch."));
-  list.add(later<O>("save_total_limit", "How many checkpoints to keep."));
-  list.add(later<O>("save_best", "Keep the best adapter too."));
-  list.add(later<O>("save_on_signal", "Save when told to stop."));
-  list.add(
-      later<O>("resume_from_checkpoint", "Go on from a checkpoint.").also("auto_resume_from_checkpoints", "Axolotl"));
+               .unset("none")
+               .free_on_resume());
+  list.add(save_steps().free_on_resume());
+  list.add(integer<O>("saves_per_epoch", at(&O::save, &SaveOptions::saves_per_epoch), count_from(1),
+                      "Checkpoints per epoch; instead of save_steps.")
+               .unset("save_steps says when")
+               .one_of("saving")
+               .free_on_resume());
+  list.add(save_strategy());
+  list.add(integer<O>("save_total_limit", at(&O::save, &SaveOptions::save_total_limit), count_from(0),
+                      "Checkpoints to keep, the best among them; 0: all. The newest and the best always stay.")
+               .free_on_resume());
+  list.add(boolean<O>("save_best", at(&O::save, &SaveOptions::save_best),
+                      "Save a checkpoint after an evaluation that is the best so far, and keep it.")
+               .when("there is validation data", {"val_set_size", "test_datasets"},
+                     [](const O& run) { return run.data.val_set_size > 0 || !run.data.test_datasets.empty(); })
+               .free_on_resume());
+  list.add(boolean<O>("save_on_signal", at(&O::save, &SaveOptions::save_on_signal),
+                      "Save a checkpoint when a signal or max_time stops the run.")
+               .free_on_resume());
+  list.add(resume_from_checkpoint().free_on_resume());
   list.add(later<O>("save_only_model", "Save without the optimizer's state."));
   list.add(later<O>("export", "Other forms of the result."));
   list.add(integer<O>("logging_steps", at(&O::output, &Out::logging_steps), count_from(1), "Print every so many steps.")
                .also("log_every_n_steps", "torchtune")
-               .also("steps_per_report", "mlx-lm"));
+               .also("steps_per_report", "mlx-lm")
+               .free_on_resume());
   list.add(later<O>("report_to", "Where the figures go."));
   list.add(choice<O>("progress", at(&O::output, &Out::progress),
                      {{Progress::kAuto, {"auto"}},
@@ -128,7 +148,8 @@ void add_output_settings(SettingList<O>& list) {
                       {Progress::kPlain, {"plain"}},
                       {Progress::kJson, {"json"}},
                       {Progress::kNone, {"none"}}},
-                     {}, "How progress is shown; auto: a bar on a terminal, else plain lines."));
+                     {}, "How progress is shown; auto: a bar on a terminal, else plain lines.")
+               .free_on_resume());
 }
 
 }  // namespace phi3tune::config

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "config/table.h"
+#include "phi3tune/core/text.h"
 
 namespace phi3tune::config {
 namespace {
@@ -173,6 +174,24 @@ void add_rate(SettingList<O>& list) {
                      [](const O& run) { return run.schedule.scheduler == Scheduler::kCosine; }));
 }
 
+Setting<O> max_time() {
+  auto setting = row<O>("max_time", {.kind = Kind::kText, .wanted = "a time such as 11h30m, 90m or 45s"},
+                        "Save and stop this long after the start of the program; the same command goes on.");
+  setting.read = [wanted = setting.type.wanted](const io::YamlNode& node, Reader& reader, O& run) {
+    const auto seconds = node.kind == io::YamlNode::Kind::kScalar ? parse_duration(node.scalar) : std::nullopt;
+    if (seconds && *seconds > 0) {
+      run.schedule.max_time = *seconds;
+    } else {
+      reader.wrong(node, wanted);
+    }
+  };
+  setting.show = [](const O& run) {
+    const auto& limit = run.schedule.max_time;
+    return limit ? io::Json(format_double(*limit) + "s") : io::Json(nullptr);
+  };
+  return setting.unset("no limit");
+}
+
 }  // namespace
 
 void add_schedule_settings(SettingList<O>& list) {
@@ -184,10 +203,11 @@ void add_schedule_settings(SettingList<O>& list) {
                .also("num_train_epochs", "Hugging Face, LLaMA-Factory, ms-swift")
                .also("epochs", "torchtune")
                .when("max_steps is not given", {"max_steps"},
-                     [](const O& run) { return !run.schedule.max_steps.has_value(); }));
-  list.add(max_steps());
+                     [](const O& run) { return !run.schedule.max_steps.has_value(); })
+               .more_on_resume());
+  list.add(max_steps().more_on_resume());
   list.add(later<O>("max_tokens", "Stop after so many tokens."));
-  list.add(later<O>("max_time", "Save and stop after so long."));
+  list.add(max_time().free_on_resume());
   add_optimizer(list);
   add_rate(list);
   list.add(later<O>("lr_groups", "Learning rates of single modules."));

@@ -81,6 +81,7 @@ std::string Dataset::fingerprint() const {
     const uint64_t count = side->size();
     hash.update({reinterpret_cast<const char*>(&count), sizeof(count)});
     for (const Example& example : *side) {
+      hash.update({reinterpret_cast<const char*>(&example.sample_id), sizeof(example.sample_id)});  // keys its dropout
       add(example.input_ids);
       add(example.labels);
       add(example.weights);

@@ -32,6 +32,12 @@ void ObserverList::on_evaluation(const EvalMetrics& metrics) {
   }
 }
 
+void ObserverList::on_save(const SaveMetrics& metrics) {
+  for (auto* observer : observers_) {
+    observer->on_save(metrics);
+  }
+}
+
 void ObserverList::on_finish(const TrainResult& result) {
   for (TrainObserver* observer : observers_) {
     observer->on_finish(result);

@@ -11,6 +11,7 @@
 #include "phi3tune/ops/backend.h"
 #include "phi3tune/train/memory.h"
 #include "phi3tune/train/token_batch.h"
+#include "train/best_evaluation.h"
 #include "train/sources.h"
 
 namespace phi3tune::train {
@@ -37,7 +38,7 @@ std::vector<int64_t> all_of(const std::vector<std::vector<int64_t>>& examples) {
 }
 
 constexpr const char* kWayOut =
-    "this step was not applied and no adapter is saved; a lower learning_rate, a longer warm-up or bf16: false are the "
+    "this step was not applied and is in no checkpoint; a lower learning_rate, a longer warm-up or bf16: false are the "
     "usual ways out, and a look at "
     "these samples";
 
@@ -53,7 +54,9 @@ Trainer::Trainer(Learner& learner, const data::Dataset& dataset, std::vector<Eva
       rows_(training_rows(dataset, options_.data)),
       step_plan_(data::plan_steps(static_cast<int64_t>(rows_.size()), options_.schedule)),
       schedule_(options_.schedule, step_plan_.max_steps),
-      evaluation_times_(options_.eval, step_plan_),
+      evaluation_steps_(options_.eval.eval_steps, options_.eval.evals_per_epoch, step_plan_),
+      save_steps_(options_.save.save_steps, options_.save.saves_per_epoch, step_plan_),
+      best_metric_(std::make_unique<BestMetric>(options_.eval, evaluation_sets_)),
       ring_(learner.arena(), plan::ring_steps(options_.logging_steps, ops::backend().asynchronous),
             options_.schedule.gradient_accumulation_steps, most_evaluation_batches(evaluation_sets_, options_),
             learner.parameters().numel()),
@@ -70,42 +73,110 @@ Trainer::Trainer(Learner& learner, const data::Dataset& dataset, std::vector<Eva
   }
 }
 
-TrainResult Trainer::run() {
-  const Clock::time_point started = Clock::now();
-  result_ = {};
-  observer_.on_start(run_plan_);
-  result_.status = train_epochs() ? TrainStatus::kFinished : TrainStatus::kStopped;
-  read_pending();
-  result_.seconds = seconds_since(started);
-  observer_.on_finish(result_);
-  return result_;
+Trainer::~Trainer() = default;
+
+void Trainer::resume(const LoopState& state, int64_t optimizer_updates) {
+  require(optimizer_updates == state.result.steps, "the optimizer made an update a step");
+  state_ = state;
+  optimizer_.resume(optimizer_updates);
+  saved_at_ = state.result.steps;
+  run_plan_.steps_before = state.result.steps;
+  learner_.parameters_changed();
 }
 
-bool Trainer::train_epochs() {
-  if (options_.eval.eval_on_start && !evaluate_all(result_.first_evaluation)) {
+TrainResult Trainer::run(TrainSaver* saver) {
+  saver_ = saver;
+  const Clock::time_point started = Clock::now();
+  const double seconds_before = state_.result.seconds;
+  observer_.on_start(run_plan_);
+  const bool finished = train_all();
+  read_pending();
+  TrainResult& result = state_.result;
+  result.status = finished ? TrainStatus::kFinished : TrainStatus::kStopped;
+  result.seconds = seconds_before + seconds_since(started);
+  if (!finished && options_.save.save_on_signal) {
+    save(SaveReason::kStopped);
+  }
+  observer_.on_finish(result);
+  return result;
+}
+
+bool Trainer::at_end() const noexcept {
+  return state_.result.ended_early || state_.result.steps >= step_plan_.max_steps;
+}
+
+bool Trainer::train_all() {
+  TrainResult& result = state_.result;
+  if (result.steps == 0) {
+    if (options_.eval.eval_on_start && !evaluate_all(result.first_evaluation)) {
+      return false;
+    }
+    result.last_evaluation = result.first_evaluation;
+  } else if (!after_step()) {  // what came after the step of the checkpoint may be missing
     return false;
   }
-  result_.last_evaluation = result_.first_evaluation;
-  for (int64_t epoch = 0; epoch < step_plan_.num_epochs && result_.steps < step_plan_.max_steps; ++epoch) {
-    const data::EpochPlan order = data::plan_epoch(rows_, dataset_.train, epoch, options_.schedule, options_.data);
-    int64_t batches_done = 0;
-    for (const Step& step : order) {
-      if (result_.steps == step_plan_.max_steps) {
-        break;
-      }
-      batches_done += static_cast<int64_t>(step.size());
-      const double epochs_done = static_cast<double>(epoch) +
-                                 static_cast<double>(batches_done) / static_cast<double>(step_plan_.batches_per_epoch);
-      if (!train_step(step, epochs_done)) {
-        return false;
-      }
-      const bool last = result_.steps == step_plan_.max_steps;
-      if ((last || evaluation_times_.due(result_.steps)) && !evaluate_all(result_.last_evaluation)) {
-        return false;
-      }
+  while (!at_end()) {
+    if (!train_epoch(result.steps / step_plan_.updates_per_epoch)) {
+      return false;
     }
   }
   return true;
+}
+
+// From the first step of the epoch that was not made yet.
+bool Trainer::train_epoch(int64_t epoch) {
+  const data::EpochPlan order = data::plan_epoch(rows_, dataset_.train, epoch, options_.schedule, options_.data);
+  const int64_t done = state_.result.steps - epoch * step_plan_.updates_per_epoch;
+  int64_t batches_done = 0;
+  for (size_t index = 0; index < order.size() && !at_end(); ++index) {
+    batches_done += static_cast<int64_t>(order[index].size());
+    if (static_cast<int64_t>(index) < done) {
+      continue;
+    }
+    const double epochs_done = static_cast<double>(epoch) +
+                               static_cast<double>(batches_done) / static_cast<double>(step_plan_.batches_per_epoch);
+    if (!train_step(order[index], epochs_done) || !after_step()) {
+      return false;
+    }
+  }
+  return true;
+}
+
+// The evaluation that falls due at this step, then the checkpoint.
+bool Trainer::after_step() {
+  TrainResult& result = state_.result;
+  if ((at_end() || evaluation_steps_.due(result.steps)) && state_.evaluated_at < result.steps) {
+    if (!evaluate_all(result.last_evaluation)) {
+      return false;
+    }
+    if (!result.last_evaluation.empty()) {
+      is_best_ = best_metric_->take(result.last_evaluation, result.steps, state_);
+      result.ended_early = best_metric_->used_up(state_);
+    }
+  }
+  const bool asked = take_save_request();
+  if (at_end()) {
+    save(SaveReason::kEnd);
+  } else if (save_steps_.due(result.steps)) {
+    save(SaveReason::kDue);
+  } else if (is_best_ && options_.save.save_best) {
+    save(SaveReason::kBest);
+  } else if (asked) {
+    save(SaveReason::kAsked);
+  }
+  is_best_ = false;
+  return true;
+}
+
+// The checkpoint of a step is the same whenever it is written, but for an evaluation that a resumed run makes again: so
+// there is one a step.
+void Trainer::save(SaveReason reason) {
+  if (saver_ == nullptr || state_.result.steps == saved_at_) {
+    return;
+  }
+  read_pending();
+  observer_.on_save(saver_->save(state_, optimizer_.state(), reason));
+  saved_at_ = state_.result.steps;
 }
 
 // A device's fault is met in some step: it is said in which.
@@ -113,7 +184,7 @@ bool Trainer::train_step(const Step& step, double epochs_done) {
   try {
     return enqueue_step(step, epochs_done);
   } catch (const ResourceError& fault) {
-    throw ResourceError("step {}: {}", result_.steps + 1, fault.what());
+    throw ResourceError("step {}: {}", state_.result.steps + 1, fault.what());
   }
 }
 
@@ -124,7 +195,7 @@ bool Trainer::enqueue_step(const Step& step, double epochs_done) {
   const auto place = static_cast<int64_t>(pending_.size());
   Pending pending;
   StepMetrics& metrics = pending.metrics;
-  metrics.step = result_.steps + 1;
+  metrics.step = state_.result.steps + 1;
   std::vector<data::MicroBatch> batches;
   for (const std::vector<int64_t>& rows : step) {
     std::vector<data::Row> picked;
@@ -148,18 +219,19 @@ bool Trainer::enqueue_step(const Step& step, double epochs_done) {
     }
     const data::MicroBatch& batch = batches[index];
     learner_.forward_backward(to_token_batch(batch, learner_.wide_dtype()), 1.0 / pending.weight,
-                              static_cast<uint64_t>(result_.steps), ring_.losses(place, static_cast<int64_t>(index)));
+                              static_cast<uint64_t>(state_.result.steps),
+                              ring_.losses(place, static_cast<int64_t>(index)));
     metrics.trained_tokens += static_cast<int64_t>(batch.targets.size());
     metrics.tokens += static_cast<int64_t>(batch.input_ids.size());
     observer_.on_micro_batch(metrics.step, static_cast<int64_t>(index) + 1, static_cast<int64_t>(batches.size()));
   }
   ops::step_norm(ring_.control(), ring_.norm(place), ring_.losses(place), ring_.partials(), learner_.gradients(),
                  options_.schedule.max_grad_norm);
-  metrics.learning_rate = schedule_.rate(result_.steps);
+  metrics.learning_rate = schedule_.rate(state_.result.steps);
   optimizer_.update(metrics.learning_rate, ring_.control());
   metrics.epoch = epochs_done;
-  result_.steps = metrics.step;
-  result_.epoch = epochs_done;
+  state_.result.steps = metrics.step;
+  state_.result.epoch = epochs_done;
   pending_.push_back(std::move(pending));
   if (static_cast<int64_t>(pending_.size()) == ring_.steps()) {
     read_pending();
@@ -183,6 +255,22 @@ void Trainer::check_finite(const Pending& step, const StepRing::Numbers& numbers
   }
 }
 
+void Trainer::watch_loss(const Pending& step, double loss) {
+  const auto& eval = options_.eval;
+  if (!eval.loss_watchdog_threshold) {
+    return;
+  }
+  state_.steps_above = loss > *eval.loss_watchdog_threshold ? state_.steps_above + 1 : 0;
+  if (state_.steps_above >= eval.loss_watchdog_patience) {
+    throw NumericsError(
+        "step {}: the loss is {} and was above loss_watchdog_threshold ({}) for {} steps in a row; samples: {}; a "
+        "lower "
+        "learning_rate or a longer warm-up are the usual ways out",
+        step.metrics.step, loss, *eval.loss_watchdog_threshold, state_.steps_above,
+        describe_sources(&dataset_, dataset_.train, all_of(step.examples)));
+  }
+}
+
 uint64_t Trainer::memory_bytes() const {
   const auto& backend = ops::backend();
   return backend.asynchronous ? learner_.arena().high_water() + backend.memory.library_bytes() : peak_resident_bytes();
@@ -202,7 +290,7 @@ void Trainer::read_pending() {
       // The back end made no update from this step on.
       const auto missing = static_cast<int64_t>(steps.size() - i);
       optimizer_.forget_updates(missing);
-      result_.steps -= missing;
+      state_.result.steps -= missing;
       throw;
     }
     StepMetrics metrics = steps[i].metrics;
@@ -211,11 +299,12 @@ void Trainer::read_pending() {
     metrics.seconds = seconds;
     metrics.tokens_per_second = seconds > 0.0 ? static_cast<double>(metrics.tokens) / seconds : 0.0;
     metrics.memory_bytes = memory_bytes();
-    result_.trained_tokens += metrics.trained_tokens;
-    result_.tokens += metrics.tokens;
-    result_.training_seconds += seconds;
-    result_.last_loss = metrics.loss;
+    state_.result.trained_tokens += metrics.trained_tokens;
+    state_.result.tokens += metrics.tokens;
+    state_.result.training_seconds += seconds;
+    state_.result.last_loss = metrics.loss;
     observer_.on_step(metrics);
+    watch_loss(steps[i], metrics.loss);
   }
 }
 
@@ -223,14 +312,17 @@ bool Trainer::evaluate_all(std::vector<EvalMetrics>& results) {
   read_pending();
   std::vector<EvalMetrics> taken;
   for (const EvaluationSet& set : evaluation_sets_) {
-    auto metrics = evaluate(learner_, set, options_.schedule, options_.data, result_.steps, result_.epoch,
+    auto metrics = evaluate(learner_, set, options_.schedule, options_.data, state_.result.steps, state_.result.epoch,
                             ring_.evaluation(), observer_);
     if (!metrics) {
       return false;
     }
-    observer_.on_evaluation(*metrics);
     taken.push_back(std::move(*metrics));
   }
+  for (const EvalMetrics& metrics : taken) {
+    observer_.on_evaluation(metrics);
+  }
+  state_.evaluated_at = state_.result.steps;
   results = std::move(taken);
   return true;
 }

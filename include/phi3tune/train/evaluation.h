@@ -31,18 +31,4 @@ std::optional<EvalMetrics> evaluate(Learner& learner, const EvaluationSet& set, 
                                     const config::DataOptions& data, int64_t step, double epoch, const at::Tensor& sums,
                                     TrainObserver& observer);
 
-// eval_steps >= 1: every so many updates; < 1: every ceil(share of all updates). evals_per_epoch: that many in each
-// epoch, evenly, the last at its end (as many as there are updates, at most). Neither: none between start and end.
-class EvaluationTimes {
- public:
-  EvaluationTimes(const config::EvalOptions& options, const data::StepPlan& plan);
-  // After `completed` updates.
-  bool due(int64_t completed) const noexcept;
-
- private:
-  int64_t every_ = 0;
-  int64_t per_epoch_ = 0;
-  int64_t updates_per_epoch_ = 0;
-};
-
 }  // namespace phi3tune::train

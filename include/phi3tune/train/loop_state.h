@@ -23,23 +23,14 @@ struct LoopState {
   std::optional<BestEvaluation> best;
   int64_t stale_evaluations = 0;  // in a row, none better than the best by more than early_stopping_min_delta
   int64_t steps_above = 0;        // in a row, with a loss above loss_watchdog_threshold
-  bool ended_early = false;       // early stopping decided that this was the last step
 };
 
-enum class SaveReason {
-  kDue,      // save_steps, saves_per_epoch
-  kBest,     // the newest evaluation is the best so far
-  kAsked,    // SIGUSR1
-  kStopped,  // a stop was requested
-  kEnd       // the last step was made
-};
-
-// Keeps what it is given; between two calls the run may be killed. Called between steps, when every number of the steps
-// so far was looked at and is finite. What it throws ends the run.
+// Keeps what it is given. Called between steps, when every number of the steps so far was looked at and is finite, and
+// once a step at the most. What it throws ends the run.
 class TrainSaver {
  public:
   virtual ~TrainSaver() = default;
-  virtual void save(const LoopState& state, const AdamWState& optimizer, SaveReason reason) = 0;
+  virtual SaveMetrics save(const LoopState& state, const AdamWState& optimizer, SaveReason reason) = 0;
 };
 
 }  // namespace phi3tune::train

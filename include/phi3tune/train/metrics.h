@@ -14,6 +14,7 @@ struct RunPlan {
   int64_t updates_per_epoch = 0;
   int64_t max_steps = 0;
   int64_t warmup_steps = 0;
+  int64_t steps_before = 0;                  // updates that earlier sessions of this run made
   int64_t parameters = 0;                    // trained
   std::vector<std::string> evaluation_sets;  // names
 };
@@ -42,11 +43,30 @@ struct EvalMetrics {
   double seconds = 0.0;
 };
 
+enum class SaveReason {
+  kDue,      // save_steps, saves_per_epoch
+  kBest,     // the newest evaluation is the best so far
+  kAsked,    // SIGUSR1
+  kStopped,  // a stop was requested
+  kEnd       // the last step was made
+};
+
+// A checkpoint that is durable.
+struct SaveMetrics {
+  int64_t step = 0;
+  SaveReason reason = SaveReason::kDue;
+  std::string path;
+  uint64_t bytes = 0;
+  double seconds = 0.0;
+  std::vector<int64_t> rotated;  // steps of the checkpoints that went for it
+};
+
 enum class TrainStatus { kFinished, kStopped };
 
 struct TrainResult {
   TrainStatus status = TrainStatus::kFinished;
-  int64_t steps = 0;  // updates made
+  bool ended_early = false;  // early stopping decided that the last step made was the last
+  int64_t steps = 0;         // updates made
   double epoch = 0.0;
   int64_t trained_tokens = 0;  // of all updates
   int64_t tokens = 0;
@@ -67,6 +87,7 @@ class TrainObserver {
   virtual void on_step(const StepMetrics&) {}
   virtual void on_evaluation_batch(const std::string& /*name*/, int64_t /*done*/, int64_t /*all*/) {}
   virtual void on_evaluation(const EvalMetrics&) {}
+  virtual void on_save(const SaveMetrics&) {}
   virtual void on_finish(const TrainResult&) {}
 };
 
@@ -79,6 +100,7 @@ class ObserverList final : public TrainObserver {
   void on_step(const StepMetrics& metrics) override;
   void on_evaluation_batch(const std::string& name, int64_t done, int64_t all) override;
   void on_evaluation(const EvalMetrics& metrics) override;
+  void on_save(const SaveMetrics& metrics) override;
   void on_finish(const TrainResult& result) override;
 
  private:

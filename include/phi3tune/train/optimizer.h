@@ -33,6 +33,9 @@ class AdamW {
   // Takes back the count of updates that the back end did not make.
   void forget_updates(int64_t count) noexcept { state_.step -= count; }
 
+  // Goes on after `updates` updates, whose moments were written into state()'s tensors.
+  void resume(int64_t updates) noexcept { state_.step = updates; }
+
   const AdamWState& state() const noexcept { return state_; }
 
  private:

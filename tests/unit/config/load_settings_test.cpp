@@ -342,10 +342,10 @@ test_datasets:
 }
 
 TEST_F(LoadSettings, AllowedUnknownKeysAreSkippedWithANote) {
-  const auto file = folder_.write("run.yaml", std::string(kRequired) + "wandb_project: x\nsave_steps: 5\n");
-  const auto run = load_settings({.files = {file}, .allow_unknown = {"wandb_project", "save_steps"}});
-  EXPECT_THAT(run.notes,
-              ElementsAre(HasSubstr("run.yaml:4:1: wandb_project is skipped"), HasSubstr("save_steps is skipped")));
+  const auto file = folder_.write("run.yaml", std::string(kRequired) + "wandb_project: x\nsave_only_model: true\n");
+  const auto run = load_settings({.files = {file}, .allow_unknown = {"wandb_project", "save_only_model"}});
+  EXPECT_THAT(run.notes, ElementsAre(HasSubstr("run.yaml:4:1: wandb_project is skipped"),
+                                     HasSubstr("save_only_model is skipped")));
 }
 
 TEST_F(LoadSettings, EmptyAdapterIsSaidToBeLora) {

@@ -87,7 +87,22 @@ const std::set<std::string> kWorks{"schema_version",
                                    "overwrite_output_dir",
                                    "run_name",
                                    "logging_steps",
-                                   "progress"};
+                                   "progress",
+                                   "early_stopping_patience",
+                                   "early_stopping_min_delta",
+                                   "metric_for_best_model",
+                                   "greater_is_better",
+                                   "loss_watchdog_threshold",
+                                   "loss_watchdog_patience",
+                                   "save_steps",
+                                   "saves_per_epoch",
+                                   "save_total_limit",
+                                   "save_best",
+                                   "save_on_signal",
+                                   "resume_from_checkpoint",
+                                   "max_time",
+                                   "save_strategy",
+                                   "load_best_model_at_end"};
 const std::set<std::string> kLater{"special_tokens",
                                    "eot_tokens",
                                    "rope_factor_select",
@@ -102,7 +117,6 @@ const std::set<std::string> kLater{"special_tokens",
                                    "dataset_prepared_path",
                                    "dataset_num_proc",
                                    "max_tokens",
-                                   "max_time",
                                    "lr_groups",
                                    "neftune_noise_alpha",
                                    "label_smoothing_factor",
@@ -113,18 +127,6 @@ const std::set<std::string> kLater{"special_tokens",
                                    "chunked_cross_entropy",
                                    "eval_metrics",
                                    "eval_prompts",
-                                   "early_stopping_patience",
-                                   "early_stopping_min_delta",
-                                   "metric_for_best_model",
-                                   "greater_is_better",
-                                   "loss_watchdog_threshold",
-                                   "loss_watchdog_patience",
-                                   "save_steps",
-                                   "saves_per_epoch",
-                                   "save_total_limit",
-                                   "save_best",
-                                   "save_on_signal",
-                                   "resume_from_checkpoint",
                                    "save_only_model",
                                    "export",
                                    "report_to"};
@@ -194,6 +196,7 @@ TEST(SettingsTable, EveryNameIsRead) {
               : setting.type.kind == Kind::kBoolean                                     ? io::Json(true)
               : setting.type.kind == Kind::kChoice ? choice_json(setting.type.choices.front())
               : setting.name == "gpu_memory_limit" ? io::Json("22GiB")
+              : setting.name == "max_time"         ? io::Json("11h30m")
                                                    : io::Json("some");
     }
     std::vector<Alias> names{{setting.name, "", Translation::kSame}};
@@ -211,6 +214,14 @@ TEST(SettingsTable, EveryNameIsRead) {
       }
       if (setting.applies_text.find("validation") != std::string::npos) {
         yaml += "val_set_size: 0.5\n";
+      }
+      for (const char* decider : {"eval_steps", "early_stopping_patience", "loss_watchdog_threshold"}) {
+        if (setting.applies_text.find(decider) != std::string::npos) {
+          yaml += std::string(decider) + ": 2\n";
+        }
+      }
+      if (setting.name == "early_stopping_min_delta") {
+        yaml += "val_set_size: 0.5\neval_steps: 2\n";
       }
       if (setting.applies_text.find("qlora") != std::string::npos) {
         yaml += "adapter: qlora\n";
@@ -327,7 +338,7 @@ TEST(SettingsTexts, ExplainKnowsEveryNameThatWorks) {
     EXPECT_EQ(io::Json::parse(explain_setting_json(name.name)).at("name"), name.setting);
   }
   EXPECT_THAT(explain_setting("datasets.type"), testing::StartsWith("type: "));
-  EXPECT_THROW((void)explain_setting("save_steps"), ConfigError);
+  EXPECT_THROW((void)explain_setting("save_only_model"), ConfigError);
   EXPECT_THROW((void)explain_setting("nothing"), ConfigError);
 }
 

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "phi3tune/core/error.h"
+#include "phi3tune/train/due_steps.h"
 #include "support/temp_folder.h"
 #include "toy_run.h"
 
@@ -24,7 +25,7 @@ std::vector<int64_t> due_steps(const config::EvalOptions& options, int64_t updat
   plan.updates_per_epoch = updates_per_epoch;
   plan.num_epochs = epochs;
   plan.max_steps = updates_per_epoch * epochs;
-  const train::EvaluationTimes times(options, plan);
+  const train::DueSteps times(options.eval_steps, options.evals_per_epoch, plan);
   std::vector<int64_t> due;
   for (int64_t step = 0; step <= plan.max_steps; ++step) {
     if (times.due(step)) {
@@ -34,7 +35,7 @@ std::vector<int64_t> due_steps(const config::EvalOptions& options, int64_t updat
   return due;
 }
 
-TEST(EvaluationTimes, FollowTheSettings) {
+TEST(DueSteps, FollowTheSettings) {
   config::EvalOptions options;
   EXPECT_THAT(due_steps(options, 5, 2), ElementsAre());
   options.eval_steps = 3.0;

@@ -31,7 +31,7 @@ struct TrainerOptions {
   config::DataOptions data;  // packing, shuffling, grouping
   config::EvalOptions eval;
   int64_t logging_steps = 1;  // an asynchronous back end's numbers are looked at this often
-  config::SaveOptions save;
+  config::SaveOptions save{};
 };
 
 // Of the largest set.

@@ -18,10 +18,11 @@ import json
 import os
 import pathlib
 import re
-import shlex
 import shutil
 import subprocess
 import sys
+
+import broken_build
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 KERNELS = ROOT / "kernels"
@@ -100,39 +101,29 @@ class Build:
 
     def __init__(self, folder):
         self.folder = folder
-        entries = json.loads((folder / "compile_commands.json").read_text(encoding="utf-8"))
+        compiles = broken_build.compile_commands(folder)
         self.compiles, self.links = {}, {}
         for name in BUILDS:
-            mark = f"kernels_{name}.dir/"
-            for entry in entries:
-                if mark in entry["command"] and pathlib.Path(entry["file"]).parent == KERNELS:
-                    self.compiles[name, pathlib.Path(entry["file"]).name] = shlex.split(entry["command"])
-            commands = subprocess.run(["ninja", "-C", folder, "-t", "commands", f"test_kernels_{name}"], capture_output=True, text=True, check=True)
-            link = shlex.split(commands.stdout.splitlines()[-1])
-            self.links[name] = [word for word in link if word not in (":", "&&")]
+            for source, words in compiles:
+                if source.parent == KERNELS and any(f"kernels_{name}.dir/" in word for word in words):
+                    self.compiles[name, source.name] = words
+            self.links[name] = broken_build.link_command(folder, f"test_kernels_{name}")
 
     def program(self, name):
         return self.folder / f"bin/test_kernels_{name}"
 
     def make(self, name, sources, changed):
         """The test program with `sources` of the folder `changed` in place of its own; or what the compiler said."""
-        link = list(self.links[name])
+        objects = {}
         for source in sources:
-            command = [word for word in self.compiles[name, source] if not word.startswith("-Werror")]
-            at = command.index("-o") + 1
-            theirs, ours = command[at], changed / f"{name}-{source}.o"
-            command = [str(changed / source) if word == str(KERNELS / source) else word for word in command]
-            command[at] = str(ours)
-            made = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
-            if made.returncode:
-                return None, made.stderr
-            if theirs not in link:
-                return None, f"{theirs} is not in the link of test_kernels_{name}"
-            link[link.index(theirs)] = str(ours)
+            ours = changed / f"{name}-{source}.o"
+            theirs, error = broken_build.compile_changed(self.folder, self.compiles[name, source], KERNELS / source, changed / source, ours)
+            if error:
+                return None, error
+            objects[theirs] = ours
         program = changed / f"test_kernels_{name}"
-        link[link.index("-o") + 1] = str(program)
-        made = subprocess.run(link, cwd=self.folder, capture_output=True, text=True, check=False)
-        return (None, made.stderr) if made.returncode else (program, "")
+        error = broken_build.link_changed(self.folder, self.links[name], objects, program)
+        return (None, error) if error else (program, "")
 
 
 def tests_of(sources):
@@ -174,7 +165,7 @@ def judge(mutant, build):
     for name in mutant.builds():
         program, error = build.make(name, sources, changed)
         if not program:
-            fault = "does not compile: " + next((line for line in error.splitlines() if "error" in line), error.strip()[:300])
+            fault = "does not compile: " + broken_build.first_error(error)
             break
         cause = run_tests(program, chosen)
         program.unlink()

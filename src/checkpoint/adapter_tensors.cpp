@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <cmath>
 #include <cstring>
 
 #include "phi3tune/core/error.h"
@@ -43,5 +44,16 @@ std::span<const std::byte> bytes_of(const at::Tensor& tensor) {
 }
 
 std::string shape_text(const std::vector<int64_t>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
+
+void compare_scales(const std::string& folder, const model::LoraAdapters& adapters, Faults& faults) {
+  const phi3::AdapterConfig config = phi3::read_adapter_config(folder);
+  for (const model::LoraPair& pair : adapters.pairs()) {
+    const double scale = config.scale_of(pair.module_path);
+    if (!(std::abs(scale - pair.scale) <= 1e-12 * std::abs(pair.scale))) {
+      faults.add("{}/adapter_config.json: {} is scaled by {} there and by {} in this run (lora_alpha, r, use_rslora)",
+                 folder, pair.module_path, scale, pair.scale);
+    }
+  }
+}
 
 }  // namespace phi3tune::checkpoint

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/faults.h"
 #include "phi3tune/io/safetensors.h"
 #include "phi3tune/model/lora.h"
 
@@ -27,6 +28,11 @@ at::ScalarType scalar_type(io::DType dtype);
 at::Tensor tensor_of(const io::SafetensorsFile& file, const io::TensorEntry& entry);
 // The bytes of a contiguous tensor.
 std::span<const std::byte> bytes_of(const at::Tensor& tensor);
+
+// The scales that folder/adapter_config.json gives against those of `adapters`. Throws CheckpointError when it cannot
+// be read.
+void compare_scales(const std::string& folder, const model::LoraAdapters& adapters, Faults& faults);
+
 std::string shape_text(const std::vector<int64_t>& shape);  // "[4, 3072]"
 
 }  // namespace phi3tune::checkpoint

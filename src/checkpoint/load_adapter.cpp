@@ -1,42 +1,18 @@
 #include <ATen/ATen.h>
 
-#include <cmath>
 #include <filesystem>
 #include <map>
 #include <set>
 
 #include "checkpoint/adapter_tensors.h"
+#include "checkpoint/faults.h"
 #include "phi3tune/checkpoint/adapter.h"
 #include "phi3tune/core/error.h"
-#include "phi3tune/phi3/adapter_config.h"
 
 namespace phi3tune::checkpoint {
 namespace {
 
 namespace fs = std::filesystem;
-
-// All faults of a file, one a line, so that a person repairs it in one go.
-class Faults {
- public:
-  template <typename... Args>
-  void add(fmt::format_string<Args...> format, Args&&... args) {
-    constexpr int64_t kShown = 50;
-    if (++count_ <= kShown) {
-      text_ += fmt::format("{}{}", text_.empty() ? "" : "\n", fmt::format(format, std::forward<Args>(args)...));
-    }
-    hidden_ = count_ - std::min(count_, kShown);
-  }
-  void throw_if_any() const {
-    if (count_ > 0) {
-      throw CheckpointError(hidden_ > 0 ? fmt::format("{}\nand {} more faults", text_, hidden_) : text_);
-    }
-  }
-
- private:
-  std::string text_;
-  int64_t count_ = 0;
-  int64_t hidden_ = 0;
-};
 
 io::SafetensorsFile open_tensors(const std::string& folder) {
   const std::string path = folder + "/adapter_model.safetensors";
@@ -67,17 +43,6 @@ std::string hint_for(const std::string& name) {
     }
   }
   return "";
-}
-
-void compare_scales(const std::string& folder, const model::LoraAdapters& adapters, Faults& faults) {
-  const phi3::AdapterConfig config = phi3::read_adapter_config(folder);
-  for (const model::LoraPair& pair : adapters.pairs()) {
-    const double scale = config.scale_of(pair.module_path);
-    if (!(std::abs(scale - pair.scale) <= 1e-12 * std::abs(pair.scale))) {
-      faults.add("{}/adapter_config.json: {} is scaled by {} there and by {} in this run (lora_alpha, r, use_rslora)",
-                 folder, pair.module_path, scale, pair.scale);
-    }
-  }
 }
 
 }  // namespace

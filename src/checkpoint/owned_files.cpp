@@ -7,6 +7,9 @@
 #include <string_view>
 #include <vector>
 
+#include "checkpoint/known_files.h"
+#include "phi3tune/checkpoint/checkpoints.h"
+#include "phi3tune/config/run_layout.h"
 #include "phi3tune/core/error.h"
 #include "phi3tune/io/atomic_file.h"
 #include "phi3tune/io/json.h"
@@ -16,18 +19,22 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* kEveryCheckpoint = "step-*";
+
 bool is_digits(std::string_view text) {
   return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
 }
 
-// "README.md" for ".README.md.41-3.part" (io::AtomicFile's temporary names), "adapter" for ".adapter.partial".
-std::string final_component(const std::string& name) {
+// "README.md" for ".README.md.41-3.part" (io::AtomicFile's temporary names), "adapter" for ".adapter.partial" and
+// ".adapter.trash".
+std::string without_disguise(const std::string& name) {
   const std::string_view text(name);
-  constexpr std::string_view kStaged = ".partial";
-  constexpr std::string_view kPart = ".part";
-  if (text.size() > kStaged.size() + 1 && text.front() == '.' && text.ends_with(kStaged)) {
-    return std::string(text.substr(1, text.size() - 1 - kStaged.size()));
+  for (const std::string_view ending : {".partial", ".trash"}) {
+    if (text.size() > ending.size() + 1 && text.front() == '.' && text.ends_with(ending)) {
+      return std::string(text.substr(1, text.size() - 1 - ending.size()));
+    }
   }
+  constexpr std::string_view kPart = ".part";
   if (text.size() > kPart.size() + 1 && text.front() == '.' && text.ends_with(kPart)) {
     const std::string_view inner = text.substr(1, text.size() - 1 - kPart.size());  // "README.md.41-3"
     const size_t dot = inner.rfind('.');
@@ -38,6 +45,12 @@ std::string final_component(const std::string& name) {
     }
   }
   return name;
+}
+
+// What a component is listed as: every checkpoint as one.
+std::string final_component(const std::string& name) {
+  const std::string final = without_disguise(name);
+  return config::step_of_checkpoint(final) ? kEveryCheckpoint : final;
 }
 
 std::set<std::string> listed_files(const std::string& folder, const std::string& record) {
@@ -126,22 +139,22 @@ std::string final_name(const std::string& relative) {
   return result.string();
 }
 
+std::vector<std::string> checkpoint_claims() {
+  std::vector<std::string> claims;
+  for (const std::string& name : checkpoint_file_names()) {
+    claims.push_back(fmt::format("{}/{}/{}", config::kCheckpointsFolder, kEveryCheckpoint, name));
+  }
+  return claims;
+}
+
 void delete_owned_files(const std::string& folder, const std::string& record) {
   Contents contents = look_through(folder, listed_files(folder, record));
   if (!contents.foreign.empty()) {
     std::sort(contents.foreign.begin(), contents.foreign.end());
-    std::string names;
-    constexpr size_t kShown = 5;
-    for (size_t i = 0; i < std::min(kShown, contents.foreign.size()); ++i) {
-      names += (i == 0 ? "" : ", ") + contents.foreign[i];
-    }
-    if (contents.foreign.size() > kShown) {
-      names += fmt::format(" and {} more", contents.foreign.size() - kShown);
-    }
     throw ConfigError(
         "output_dir {}: it holds what phi3-tune did not write ({}), so nothing was deleted; move that away, or name "
         "another folder",
-        folder, names);
+        folder, name_some(contents.foreign));
   }
   for (const std::string& file : contents.owned) {
     if (file != record) {

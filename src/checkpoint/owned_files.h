@@ -9,8 +9,9 @@ namespace phi3tune::checkpoint {
 inline constexpr const char* kProgramName = "phi3-tune";
 
 // The name a path (relative to the folder) stands for: staged folders and files that were being written under a
-// dot-name when a run was cut short lead to their final names; ".adapter.partial/.README.md.41-3.part" is
-// "adapter/README.md".
+// dot-name when a run was cut short lead to their final names, and all checkpoints to one:
+// ".adapter.partial/.README.md.41-3.part" is "adapter/README.md", "checkpoints/.step-000200.trash/manifest.json" is
+// "checkpoints/step-*/manifest.json".
 std::string final_name(const std::string& relative);
 
 // Deletes what `record` (run.json) of `folder` lists, with leftovers of writing it, and the folders that only held

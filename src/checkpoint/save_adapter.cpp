@@ -98,15 +98,16 @@ void save_adapter(const std::string& folder, const model::LoraAdapters& adapters
   const std::vector<NamedTensor> tensors = converted(adapters, files.dtype);
   const auto texts = text_files(adapters.config(), files);
 
-  StagedFolder staged(folder);
+  const auto names = adapter_file_names(files);
+  StagedFolder staged(folder, {names.begin(), names.end()});
   std::vector<io::TensorToWrite> to_write;
   for (const NamedTensor& tensor : tensors) {
     to_write.push_back({tensor.name, files.dtype, tensor.value.sizes().vec(), bytes_of(tensor.value)});
   }
   const std::string tensors_path = staged.file(kTensorsName);
-  io::write_safetensors(tensors_path, std::move(to_write));
+  io::write_safetensors(tensors_path, std::move(to_write), {{"format", "pt"}}, io::AtomicFile::Mode::kFresh);
   for (const auto& [name, text] : texts) {
-    io::write_file_atomically(staged.file(name), text);
+    io::write_fresh_file(staged.file(name), text);
   }
 
   check_tensors(tensors_path, tensors);

@@ -8,7 +8,10 @@
 #include <cstring>
 #include <filesystem>
 #include <utility>
+#include <vector>
 
+#include "checkpoint/known_files.h"
+#include "phi3tune/config/run_layout.h"
 #include "phi3tune/core/error.h"
 #include "phi3tune/io/atomic_file.h"
 
@@ -29,37 +32,70 @@ std::string parent_of(const std::string& path) {
   return parent.empty() ? "." : parent;
 }
 
+// Makes the folder and those above it, each name durable.
+void make_durable_directories(const std::string& path) {
+  std::vector<std::string> made;
+  struct stat status {};
+  for (std::string each = path; ::lstat(each.c_str(), &status) != 0 && errno == ENOENT; each = parent_of(each)) {
+    made.push_back(each);
+  }
+  io::make_directories(path);
+  for (auto it = made.rbegin(); it != made.rend(); ++it) {
+    io::sync_directory(parent_of(*it));
+  }
+}
+
+void require_free(const std::string& folder) {
+  struct stat status {};
+  if (::lstat(folder.c_str(), &status) == 0) {
+    throw ResourceError("{}: cannot save here: it exists already; nothing is written over it", folder);
+  }
+  if (errno != ENOENT && errno != ENOTDIR) {
+    throw ResourceError("{}: cannot save here: {}", folder, std::strerror(errno));
+  }
+}
+
+void delete_leftover(const std::string& folder, const std::string& staged, const std::set<std::string>& names) {
+  struct stat status {};
+  const bool is_folder = ::lstat(staged.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
+  const std::string foreign = is_folder ? name_some(foreign_names(staged, names)) : "it is no folder";
+  if (!foreign.empty()) {
+    throw ResourceError("{}: cannot save here: {} is in the way, and not only of our making ({}); move it away", folder,
+                        staged, foreign);
+  }
+  delete_known_files(staged, names);
+}
+
 }  // namespace
 
-std::string staged_name(const std::string& name) { return "." + name + ".partial"; }
-
-StagedFolder::StagedFolder(std::string folder) : folder_(without_trailing_slash(std::move(folder))) {
+StagedFolder::StagedFolder(std::string folder, std::set<std::string> names)
+    : folder_(without_trailing_slash(std::move(folder))), names_(std::move(names)) {
   const fs::path final_path(folder_);
-  staged_ = (final_path.parent_path() / staged_name(final_path.filename().string())).string();
-  std::error_code code;
-  if (fs::exists(fs::symlink_status(final_path, code))) {
-    throw ResourceError("{}: cannot save here: it exists already; nothing is written over it", folder_);
+  staged_ = (final_path.parent_path() / config::staged_name(final_path.filename().string())).string();
+  require_free(folder_);
+  make_durable_directories(parent_of(folder_));
+  int code = ::mkdir(staged_.c_str(), 0777) == 0 ? 0 : errno;
+  if (code == EEXIST) {
+    delete_leftover(folder_, staged_, names_);
+    code = ::mkdir(staged_.c_str(), 0777) == 0 ? 0 : errno;
   }
-  io::make_directories(parent_of(folder_));
-  if (::mkdir(staged_.c_str(), 0777) != 0) {
-    const int reason = errno;
-    throw ResourceError("{}: cannot make {} to fill it: {}{}", folder_, staged_, std::strerror(reason),
-                        reason == EEXIST ? "; an attempt that was cut short left it, remove it" : "");
+  if (code != 0) {
+    throw ResourceError("{}: cannot make the folder {} to fill it: {}", folder_, staged_, std::strerror(code));
   }
 }
 
 StagedFolder::~StagedFolder() {
   if (!committed_) {
-    for (const std::string& file : files_) {
-      ::unlink(file.c_str());
+    for (const std::string& name : names_) {
+      ::unlink(file(name).c_str());
     }
     ::rmdir(staged_.c_str());
   }
 }
 
-std::string StagedFolder::file(const std::string& name) {
-  files_.push_back(staged_ + "/" + name);
-  return files_.back();
+std::string StagedFolder::file(const std::string& name) const {
+  require(names_.contains(name), "a file is staged that was not named");
+  return staged_ + "/" + name;
 }
 
 void StagedFolder::commit() {
@@ -68,7 +104,13 @@ void StagedFolder::commit() {
     throw ResourceError("{}: cannot put it in place: {}", folder_, std::strerror(errno));
   }
   committed_ = true;
-  io::sync_directory(parent_of(folder_));
+  try {
+    io::sync_directory(parent_of(folder_));
+  } catch (const ResourceError&) {
+    // It might not survive a power cut, so it is not there: taken back, to be deleted.
+    committed_ = std::rename(folder_.c_str(), staged_.c_str()) != 0;
+    throw;
+  }
 }
 
 }  // namespace phi3tune::checkpoint

@@ -18,6 +18,9 @@ namespace phi3tune::checkpoint {
 // ascending.
 std::vector<int64_t> to_rotate(std::vector<int64_t> steps, int64_t limit, std::optional<int64_t> best);
 
+// The names of all checkpoints for RunFolder::claim: "checkpoints/step-*/manifest.json" and so on.
+std::vector<std::string> checkpoint_claims();
+
 class Checkpoints {
  public:
   // `folder` need not exist. Throws ResourceError when it cannot be listed.
@@ -43,7 +46,13 @@ class Checkpoints {
   // that went. Throws ResourceError.
   std::vector<int64_t> rotate(int64_t limit, std::optional<int64_t> best) const;
 
+  // Deletes a checkpoint that is to be saved again (it was damaged, and the run went back behind it), manifest or not;
+  // fine if there is none. Throws ResourceError, also when anything else is in its folder.
+  void make_room(int64_t step) const;
+
  private:
+  void retire(int64_t step) const;
+
   std::string folder_;
 };
 

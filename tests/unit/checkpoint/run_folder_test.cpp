@@ -194,8 +194,14 @@ TEST(RunFolder, RecordSaysWhatTheRunWas) {
 TEST(OwnedFiles, TemporaryNamesLeadToTheirFinalOnes) {
   EXPECT_EQ(checkpoint::final_name(".adapter.partial/.README.md.41-3.part"), "adapter/README.md");
   EXPECT_EQ(checkpoint::final_name("adapter/README.md"), "adapter/README.md");
+  EXPECT_EQ(checkpoint::final_name(".adapter.trash/README.md"), "adapter/README.md");
+  for (const char* name : {"step-000200", "step-1000200", ".step-000200.partial", ".step-000200.trash"}) {
+    EXPECT_EQ(checkpoint::final_name(std::string("checkpoints/") + name + "/manifest.json"),
+              "checkpoints/step-*/manifest.json");
+  }
   for (const char* other : {".partial", ".part", ".x.part", ".x.1.part", ".x.-1.part", ".x.1-.part", "x.1-2.part",
-                            ".1-2.part", ".README.md"}) {
+                            ".1-2.part", ".README.md", ".trash", "step-200", "step-0000200", "step-", "step-00020x",
+                            "step-000200.bak", "astep-000200", "step-000200.partial"}) {
     EXPECT_EQ(checkpoint::final_name(other), other);
   }
 }

@@ -4,6 +4,7 @@ import time
 import faults
 import rows
 import runs
+import strace
 import traces
 
 TITLE = "SIGKILL at every file call"
@@ -31,7 +32,27 @@ def run(context):
                 check_start(ended, traced.announced[number - 1])
             bench.done_with(out)
         _, broken = context.each(cases, case)
-    return rows.figures(started, broken, f"{len(cases)} kills at {len(traced)} calls, {len(once.seen)} distinct states resumed")
+        also = ""
+        if context.size == "release" and strace.is_there():
+            also = sweep_by_strace(context, bench, expected, traced, broken)
+    return rows.figures(started, broken, f"{len(cases)} kills at {len(traced)} calls, {len(once.seen)} distinct states resumed{also}")
+
+
+def sweep_by_strace(context, bench, expected, traced, broken):
+    calls = strace.traced(bench)
+    ours = [call.call for call in traced.calls]
+    if [name for name, _, _ in calls] != ours:
+        broken.append(f"strace sees {len(calls)} calls, the fault library {len(ours)}")
+
+    def case(number):
+        out = bench.place()
+        ended = strace.inject(bench, out, calls[number], "kill")
+        if not ended.killed:
+            raise runs.Broken(f"strace did not reach call {calls[number]}: {ended.said()}")
+        bench.finish(out, expected)
+        bench.done_with(out)
+    broken += context.each(range(len(calls)), case)[1]
+    return f"; {len(calls)} kills by strace"
 
 
 def check_start(ended, announced):

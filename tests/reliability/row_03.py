@@ -47,6 +47,8 @@ def run(context):
                 if len(ended.errors()) != 1:
                     raise runs.Broken(f"{where}: {len(ended.errors())} errors said, wanted one: {ended.said()}")
             elif ended.code == runs.DONE:
+                if not calls and must_be_said(traced.calls[number - 1], what):
+                    raise runs.Broken(f"{where}: {what} was passed over: {ended.said()}")
                 expected.compare(out, ended)
             else:
                 raise runs.Broken(f"{where}: {ended.said()}")
@@ -59,6 +61,11 @@ def run(context):
         _, broken = context.each(cases, case)
     return rows.figures(started, broken, f"{len(cases)} faults at {len(traced)} calls and {listing} listings, "
                         f"{ends.get(4, 0)} ended with exit 4, {ends.get(0, 0)} were done all the same, {len(once.seen)} distinct states resumed")
+
+
+def must_be_said(call, what):
+    """Bytes or names that may not be there: no run goes on as if they were."""
+    return what in ("EIO", "ENOSPC", "EDQUOT") and call.call in ("open", "write", "fsync", "close", "rename", "mkdir")
 
 
 def traces_of_listing(bench):

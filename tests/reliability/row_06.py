@@ -54,6 +54,7 @@ def run(context):
             bench.finish(out, expected)
             bench.done_with(out)
         _, broken = context.each(cases, case)
+        broken += context.each(["evaluating", "reading"], lambda what: long_stage(bench, what, waits))[1]
     longest = f"{max(waits):.2f} s at most, {statistics.median(waits):.2f} s in the middle" if waits else "none"
     return rows.figures(started, broken, f"{len(cases)} signals, {ends.get(75, 0)} stopped with 75, {ends.get(0, 0)} were done before; "
                         f"to the end {longest}")
@@ -67,3 +68,23 @@ def check_nothing_lost(out, ended):
     saved = max(runs.steps_of(out), default=0)
     if saved < last:
         raise runs.Broken(f"{last} steps were made, the newest checkpoint is of step {saved}: {ended.said()}")
+
+
+def long_stage(bench, what, waits):
+    """A signal in the middle of a stage that takes seconds: it is not waited for."""
+    bench.write(f"{what}.jsonl", runs.records(0, 4000 if what == "evaluating" else 300000))
+    settings = {"test_datasets": [{"path": "evaluating.jsonl"}]} if what == "evaluating" else {"datasets": [{"path": "reading.jsonl"}]}
+    config = bench.configured(what, **settings)
+    out = bench.place()
+    running = bench.start("--config", config, "--output_dir", out)
+    if what == "evaluating":
+        while not (out / "metrics.jsonl").exists() and running.process.poll() is None:
+            time.sleep(0.01)
+    time.sleep(0.4)
+    running.send(signal.SIGTERM)
+    ended = running.wait()
+    if ended.code != runs.STOPPED:
+        raise runs.Broken(ended.said())
+    waits.append(ended.sent)
+    if ended.sent > SOON / 2:
+        raise runs.Broken(f"while {what}: {ended.sent:.1f} s from the signal to the end")

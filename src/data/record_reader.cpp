@@ -11,6 +11,7 @@
 #include <system_error>
 
 #include "phi3tune/core/error.h"
+#include "phi3tune/core/stop.h"
 #include "phi3tune/core/text.h"
 
 namespace phi3tune::data {
@@ -89,7 +90,11 @@ RecordReader::~RecordReader() {
   }
 }
 
+// Also polls the stop flag: a line may be as long as the file.
 bool RecordReader::fill() {
+  if (stop_requested()) {
+    throw Interrupted("stopped while reading data; nothing was written: run the same command again");
+  }
   ssize_t got = 0;
   do {
     got = ::read(descriptor_, buffer_.data(), buffer_.size());

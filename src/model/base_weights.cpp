@@ -88,15 +88,15 @@ BaseWeights::BaseWeights(const phi3::ModelFolder& folder, const Phi3Options& opt
 
   embedding_ = load_dense(folder.tensor("model.embed_tokens.weight"), places_.embedding).matrix;
   for (int64_t i = 0; i < config.num_layers; ++i) {
-    if (stop_requested()) {
-      throw Interrupted("stopped while loading {}: nothing was trained yet", folder.path());
-    }
     const auto prefix = fmt::format("model.layers.{}.", i);
     const auto& places = places_.layers[static_cast<size_t>(i)];
     auto& layer = layers_.emplace_back();
     layer.attention_norm = load_norm(folder.tensor(prefix + "input_layernorm.weight"), places.attention_norm);
     layer.mlp_norm = load_norm(folder.tensor(prefix + "post_attention_layernorm.weight"), places.mlp_norm);
     for (const auto kind : kKinds) {
+      if (stop_requested()) {
+        throw Interrupted("stopped while loading {}: nothing was trained yet", folder.path());
+      }
       const auto k = static_cast<size_t>(kind);
       const auto name = phi3::linear_path(i, kind) + ".weight";
       if (shape.quantize) {

@@ -12,6 +12,7 @@
 #include "evaluation_sets.h"
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/log.h"
+#include "phi3tune/core/stop.h"
 #include "phi3tune/core/text.h"
 #include "phi3tune/data/batching.h"
 #include "phi3tune/plan/flops.h"
@@ -101,6 +102,9 @@ Largest largest_row(std::span<const data::Example> examples, const std::vector<d
   Largest largest;
   largest.rows = static_cast<int64_t>(rows.size());
   for (const auto& row : rows) {
+    if (stop_requested()) {
+      throw Interrupted("stopped while looking for the longest row: nothing was trained yet");
+    }
     const auto batch = data::make_micro_batch(examples, std::span(&row, 1));
     largest.tokens = std::max(largest.tokens, static_cast<int64_t>(batch.input_ids.size()));
     largest.trained = std::max(largest.trained, static_cast<int64_t>(batch.targets.size()));
@@ -156,7 +160,7 @@ std::string way_out(const plan::Remedies& remedies) {
 bool has_fast_bfloat16() { return __builtin_cpu_supports("avx512bf16") != 0; }
 
 Compute settle_compute(config::RunOptions& run, const phi3::ModelConfig& model, const phi3::AdapterConfig& adapter,
-                       const data::Dataset& dataset) {
+                       const data::Dataset& dataset, size_t at_most) {
   Compute compute;
   open_device(run.compute, compute);
   ops::choose_backend(*compute.backend);
@@ -167,7 +171,7 @@ Compute settle_compute(config::RunOptions& run, const phi3::ModelConfig& model, 
 
   plan::PlanContext context;
   context.model = model;
-  context.rows = row_facts(run, dataset);
+  context.rows = compute.rows = row_facts(run, dataset);
   const auto room = compute.backend->memory.room();
   context.device = {on_gpu, c10::elementSize(compute.dtype), room.multiprocessors};
   auto shape = plan::run_shape(run, model, adapter, context.rows, context.device);
@@ -182,6 +186,7 @@ Compute settle_compute(config::RunOptions& run, const phi3::ModelConfig& model, 
   const auto saved = run.compute.saved_activations;
   const bool choose = saved == plan::SavedActivations::kAuto;
   context.memory = on_gpu || !choose ? allowed : static_cast<size_t>(kMemoryShare * static_cast<double>(allowed));
+  context.memory = std::min(context.memory, at_most);
   const int64_t rows_per_step = run.schedule.micro_batch_size == 0 ? run.schedule.gradient_accumulation_steps : 0;
   compute.plan = plan::settle(context, shape, saved, rows_per_step);
   context.memory = allowed;
@@ -215,6 +220,12 @@ std::vector<std::pair<std::string, std::string>> compute_facts(const Compute& co
   for (size_t part = 0; part < plan::kParts; ++part) {
     facts.emplace_back(std::string("arena_bytes: ") + plan::part_name(static_cast<plan::Part>(part)),
                        std::to_string(compute.plan.plan.bytes[part]));
+  }
+  if (compute.micro_batch_size_was > 0) {
+    facts.emplace_back("micro_batch_size halved from", std::to_string(compute.micro_batch_size_was));
+  }
+  if (compute.eval_batch_size_was > 0) {
+    facts.emplace_back("eval_batch_size halved from", std::to_string(compute.eval_batch_size_was));
   }
   return facts;
 }

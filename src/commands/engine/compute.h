@@ -23,13 +23,18 @@ struct Compute {
   int threads = 0;
   at::ScalarType dtype = at::kFloat;
   plan::Candidate plan;  // shapes, memory by part, what the layers keep
+  plan::RowFacts rows;   // the largest that the data hold
+  // What the settings said, where memory ran out before step 1 and less was taken; 0: they stand.
+  int64_t micro_batch_size_was = 0;
+  int64_t eval_batch_size_was = 0;
 };
 
 // Opens the device, makes it the back end of the process, sets the thread count; writes a micro_batch_size that was
-// left to the plan into the settings. Throws ResourceError when a GPU is asked for and cannot be used, or when the run
-// does not fit, saying what would.
+// left to the plan into the settings. What is left to the plan takes at most `at_most` bytes, where that can be. Throws
+// ResourceError when a GPU is asked for and cannot be used, or when the run does not fit, saying what would;
+// Interrupted.
 Compute settle_compute(config::RunOptions& run, const phi3::ModelConfig& model, const phi3::AdapterConfig& adapter,
-                       const data::Dataset& dataset);
+                       const data::Dataset& dataset, size_t at_most = SIZE_MAX);
 
 // For run.json and the log.
 std::vector<std::pair<std::string, std::string>> compute_facts(const Compute& compute);

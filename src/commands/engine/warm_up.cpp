@@ -2,8 +2,12 @@
 
 #include <ATen/ATen.h>
 
+#include <chrono>
+
 #include "cuda_plugin.h"
+#include "phi3tune/core/error.h"
 #include "phi3tune/core/log.h"
+#include "phi3tune/core/stop.h"
 #include "phi3tune/core/text.h"
 
 namespace phi3tune::commands {
@@ -24,27 +28,56 @@ model::TokenBatch largest_batch(const plan::StepShape& shape, at::ScalarType wid
   return batch;
 }
 
+// Seconds of a pass, from its start to when the back end has done it.
+template <typename Pass>
+double timed(const Pass& pass) {
+  const auto& memory = ops::backend().memory;
+  const auto started = std::chrono::steady_clock::now();
+  const auto block = memory.allocate(2 * sizeof(double));
+  const auto sums = model::view(block, 0, at::kDouble, 2);
+  pass(sums);
+  double found[2] = {};
+  memory.download(found, sums);  // a fault of the device is met here
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+}
+
 }  // namespace
+
+void touch(model::Arena& arena, const Compute& compute) {
+  for (size_t part = 0; part < plan::kParts; ++part) {
+    if (stop_requested()) {
+      throw Interrupted("stopped before the first step: nothing was trained yet");
+    }
+    arena.touch(static_cast<plan::Part>(part));
+  }
+  arena.host(compute.plan.plan.host_bytes).zero_();
+}
+
+double try_training(train::Learner& learner, const Compute& compute) {
+  const auto batch = largest_batch(compute.plan.shape.step, learner.wide_dtype());
+  const double seconds = timed([&](const at::Tensor& sums) {
+    learner.forward_backward(batch, 1.0, 0, sums);
+    learner.zero_gradients();
+  });
+  const auto& backend = *compute.backend;
+  log_info("the largest micro-batch was tried: {} tokens, {:.1f} s{}", compute.plan.shape.step.tokens, seconds,
+           backend.asynchronous ? "; libraries take " + format_bytes(backend.memory.library_bytes()) : "");
+  return seconds;
+}
+
+double try_evaluation(train::Learner& learner, const Compute& compute) {
+  const auto& shape = compute.plan.shape.evaluation;
+  if (shape.tokens == 0) {
+    return 0.0;
+  }
+  const auto batch = largest_batch(shape, learner.wide_dtype());
+  return timed([&](const at::Tensor& sums) { learner.evaluate(batch, sums); });
+}
 
 void warm_up(train::Learner& learner, model::Arena& arena, const Compute& compute) {
   arena.touch(plan::Part::kStep);
-  if (!compute.backend->asynchronous) {
-    return;
-  }
-  const auto& shape = compute.plan.shape;
-  const auto& memory = compute.backend->memory;
-  arena.host(compute.plan.plan.host_bytes);
-  const auto block = memory.allocate(2 * sizeof(double));
-  const auto sums = model::view(block, 0, at::kDouble, 2);
-  learner.forward_backward(largest_batch(shape.step, learner.wide_dtype()), 1.0, 0, sums);
-  if (shape.evaluation.tokens > 0) {
-    learner.evaluate(largest_batch(shape.evaluation, learner.wide_dtype()), sums);
-  }
-  learner.zero_gradients();
-  double found[2] = {};
-  memory.download(found, sums);  // a fault of the device is met here
-  log_info("the largest micro-batch was tried: {} tokens; libraries take {}", shape.step.tokens,
-           format_bytes(memory.library_bytes()));
+  try_training(learner, compute);
+  try_evaluation(learner, compute);
 }
 
 std::optional<cuda::Counters> device_counters(const Compute& compute) {

@@ -1,4 +1,4 @@
-// A GPU's run before its first step: what it will take at the most is taken now.
+// A run before its first step: what it will take at the most is taken now.
 #pragma once
 
 #include <optional>
@@ -13,9 +13,16 @@
 
 namespace phi3tune::commands {
 
-// Touches the arena's activations. On a GPU also one pass over the largest micro-batch the run may have, and one over
-// the largest of evaluation, so that what libraries take, pinned memory and first choices of algorithms are met before
-// step 1; the gradients are zero afterwards. Throws ResourceError.
+// Writes to every page of the arena, whose contents are lost, and of the host's memory for offloaded activations: a
+// machine that promised more memory than it has fails now. Throws ResourceError, Interrupted.
+void touch(model::Arena& arena, const Compute& compute);
+
+// One pass, forward and backward, over the largest micro-batch that the run may have, so that what libraries take and
+// first choices of algorithms are met before step 1; the gradients are zero afterwards. Seconds.
+double try_training(train::Learner& learner, const Compute& compute);
+// The same for the largest batch of evaluation; nothing where there is none.
+double try_evaluation(train::Learner& learner, const Compute& compute);
+// All of it. Throws ResourceError.
 void warm_up(train::Learner& learner, model::Arena& arena, const Compute& compute);
 
 // How often the device was waited for and so on, so far; nothing on the CPU.

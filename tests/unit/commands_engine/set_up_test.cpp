@@ -7,9 +7,15 @@
 
 #include <new>
 #include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "commands/engine/memory_fault.h"
 #include "phi3tune/core/error.h"
+#include "phi3tune/data/dataset.h"
+#include "phi3tune/phi3/adapter_config.h"
+#include "phi3tune/phi3/model_folder.h"
 
 // As oneDNN names its own.
 namespace dnnl {
@@ -103,6 +109,38 @@ TEST(MemoryFault, IsNotSeenInOtherFaults) {
   EXPECT_EQ(memory_fault(ModelError("x")), std::nullopt);
   EXPECT_EQ(memory_fault(Interrupted("x")), std::nullopt);
   EXPECT_EQ(memory_fault(std::runtime_error("could not execute a primitive")), std::nullopt);
+}
+
+// A plan that fills the memory with what the layers keep must not do so again after memory ran out.
+TEST(LessMemory, WhatIsLeftToThePlanStaysBelowABound) {
+  const std::string references = std::string(PHI3TUNE_SOURCE_DIR) + "/tests/references";
+  const auto folder = phi3::ModelFolder::open(references + "/models/gqa");
+  const auto adapter = phi3::read_adapter_config(references + "/adapters/gqa");
+  data::Dataset dataset;
+  dataset.files = {"data.jsonl"};
+  for (uint32_t i = 0; i < 8; ++i) {
+    data::Example example;
+    example.sample_id = i;
+    example.source = {0, i + 1};
+    example.input_ids.assign(500, 1);
+    example.labels.assign(500, 1);
+    dataset.train.push_back(std::move(example));
+  }
+  config::RunOptions run;
+  run.compute.device = config::DeviceKind::kCpu;
+  run.compute.dtype = config::ComputeDType::kFloat32;
+  run.compute.threads = 1;
+  run.schedule.micro_batch_size = 4;
+  const auto settle = [&](size_t at_most) { return settle_compute(run, folder.config(), adapter, dataset, at_most); };
+  const auto free = settle(SIZE_MAX);
+  const auto kept = [](const Compute& compute) { return plan::describe_saved(compute.plan.shape.step); };
+  EXPECT_EQ(kept(free), "none");
+  const size_t bound = free.plan.device_bytes() - 1;
+  const auto bounded = settle(bound);
+  EXPECT_LE(bounded.plan.device_bytes(), bound);
+  EXPECT_NE(kept(bounded), "none");
+  // Where nothing is that small, the least is taken.
+  EXPECT_EQ(kept(settle(1)), "block");
 }
 
 }  // namespace

@@ -90,8 +90,7 @@ class Reader {
         any = true;
         ++seen;
         if (stop_requested()) {
-          throw ErrorOf<ExitCode::kInterrupted>(
-              "stopped by a signal while reading data; nothing was written: run the same command again");
+          throw Interrupted("stopped while reading data; nothing was written: run the same command again");
         }
         source_.line = raw.line;
         ++report_.records;

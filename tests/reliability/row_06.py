@@ -54,6 +54,9 @@ def run(context):
             bench.finish(out, expected)
             bench.done_with(out)
         _, broken = context.each(cases, case)
+        written = [call.n for call in traced.calls if call.call == "write" and call.path.endswith("metrics.jsonl")]
+        broken += context.each(written[::4] if context.size == "gate" else written[::8] if context.reduced else written,
+                               lambda number: asked(bench, expected, number))[1]
         broken += context.each(["evaluating", "reading"], lambda what: long_stage(bench, what, waits))[1]
     longest = f"{max(waits):.2f} s at most, {statistics.median(waits):.2f} s in the middle" if waits else "none"
     return rows.figures(started, broken, f"{len(cases)} signals, {ends.get(75, 0)} stopped with 75, {ends.get(0, 0)} were done before; "
@@ -88,3 +91,13 @@ def long_stage(bench, what, waits):
     waits.append(ended.sent)
     if ended.sent > SOON / 2:
         raise runs.Broken(f"while {what}: {ended.sent:.1f} s from the signal to the end")
+
+
+def asked(bench, expected, number):
+    """SIGUSR1 while a step's line is written: a checkpoint at the end of the step, and the run goes on."""
+    out = bench.place()
+    ended = bench.train(out, env=faults.armed(out, at=number, do="usr1"))
+    if ended.code != runs.DONE or "a checkpoint is saved" not in ended.err:
+        raise runs.Broken(f"asked for a checkpoint at call {number}: {ended.said()}")
+    expected.compare(out, ended, names=False)
+    bench.done_with(out)

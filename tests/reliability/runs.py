@@ -18,6 +18,7 @@ import time
 SOURCE = pathlib.Path(__file__).resolve().parent.parent.parent
 PROGRAM = os.environ.get("PHI3TUNE_PROGRAM", str(SOURCE / "build/bin/phi3-tune"))
 
+FINISHED = 1 << 40  # beyond every step
 DONE, SETTINGS, INPUT, RESOURCE, NUMBERS, DAMAGED, STOPPED = 0, 2, 3, 4, 5, 6, 75
 
 # Eight steps in three and a bit epochs: evaluations at 0, 3, 6, 8, saves at 2, 4, 6, 8 and at the best, rotation from the third on.
@@ -26,8 +27,8 @@ SETTINGS_OF_A_RUN = {
     "micro_batch_size": 1, "gradient_accumulation_steps": 2, "max_steps": 8, "learning_rate": 1e-2, "lora_r": 2, "lora_dropout": 0.1,
     "logging_steps": 1, "sample_packing": True, "eval_steps": 3, "save_steps": 2, "save_total_limit": 2, "save_best": True, "threads": 1,
     "bf16": False, "progress": "none"}
-RESUMED = re.compile(r"resum\w* (?:from|after) .*?step-0*(\d+)")
-TIMES = {"seconds", "tokens_per_second", "memory_bytes", "time", "bytes_per_second"}
+RESUMED = re.compile(r"going on from .*?step-0*(\d+)$", re.MULTILINE)
+TIMES = {"seconds", "training_seconds", "tokens_per_second", "memory_bytes", "time", "bytes_per_second"}
 
 
 class Broken(Exception):
@@ -55,8 +56,8 @@ def records(first, count):
 
 def without_times(value):
     if isinstance(value, dict):
-        return {name: without_times(one) for name, one in value.items() if name not in TIMES}
-    return value
+        return {name: without_times(one) for name, one in value.items() if name not in TIMES and name != "metrics_bytes"}
+    return [without_times(one) for one in value] if isinstance(value, list) else value
 
 
 class Bench:
@@ -169,7 +170,7 @@ class Result:
         self.metrics = metrics_of(out)
         self.names = names_of(out)
 
-    def compare(self, out, ended):
+    def compare(self, out, ended, names=True):
         adapter = adapter_of(out)
         for name in sorted(self.adapter.keys() | adapter.keys()):
             if self.adapter.get(name) != adapter.get(name):
@@ -179,9 +180,9 @@ class Result:
             at = next((i for i, (one, other) in enumerate(zip(self.metrics, metrics)) if one != other), min(len(self.metrics), len(metrics)))
             raise Broken(f"{out}/metrics.jsonl: line {at + 1} of {len(metrics)} is {metrics[at:at + 1]}, undisturbed {self.metrics[at:at + 1]} "
                          f"of {len(self.metrics)}; {ended.said()}")
-        names = names_of(out)
-        if names != self.names:
-            raise Broken(f"{out} holds {sorted(names - self.names)} more and {sorted(self.names - names)} less than the undisturbed run; "
+        found = names_of(out)
+        if names and found != self.names:
+            raise Broken(f"{out} holds {sorted(found - self.names)} more and {sorted(self.names - found)} less than the undisturbed run; "
                          f"{ended.said()}")
 
 
@@ -208,28 +209,24 @@ def normal_tree(out):
     found = {}
     if out.exists():
         for path in sorted(out.rglob("*")):
-            name = str(path.relative_to(out))
+            name = re.sub(r"\.\d+-\d+\.part$", ".part", str(path.relative_to(out)))
             if path.is_dir():
                 found[name] = b""
                 continue
-            content = path.read_bytes()
-            if path.name == "run.json":
-                with contextlib.suppress(ValueError):
-                    record = json.loads(content)
-                    found[name] = json.dumps({k: record.get(k) for k in ("status", "files", "hashes")}, sort_keys=True).encode()
-                    continue
-            if path.name == "metrics.jsonl":
-                with contextlib.suppress(ValueError):
-                    content = json.dumps([without_times(json.loads(line)) for line in content.splitlines()]).encode()
-            found[name] = content
+            found[name] = bare_content(path)
     return found
 
 
-def generator(seed, *parts):
-    return random.Random("/".join(map(str, (seed, *parts))))
-
-
-def resumed_from(ended):
-    """The step that a run says it goes on from; of a finished one the last; 0: it began at the beginning."""
-    found = RESUMED.search(ended.err + ended.out)
-    return int(found[1]) if found else 0
+def bare_content(path):
+    content = path.read_bytes()
+    with contextlib.suppress(ValueError, AttributeError):
+        if path.name == "run.json":
+            record = json.loads(content)
+            return json.dumps({k: record.get(k) for k in ("status", "files", "hashes")}, sort_keys=True).encode()
+        if path.name == "metrics.jsonl":
+            return json.dumps([without_times(json.loads(line)) for line in content.splitlines()]).encode()
+        if path.name == "training_state.json":
+            return json.dumps(without_times(json.loads(content))).encode()
+        if path.name == "manifest.json":
+            return json.dumps(sorted(json.loads(content)["files"])).encode()
+    return content

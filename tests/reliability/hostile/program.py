@@ -2,13 +2,15 @@
 
 PHI3TUNE_PROGRAM names the program (ctest sets it).
 """
+import atexit
+import functools
+import json
 import os
 import pathlib
 import re
 import shutil
 import subprocess
-import tempfile
-import time
+import sys
 
 SOURCE = pathlib.Path(__file__).resolve().parents[3]
 PROGRAM = os.environ.get("PHI3TUNE_PROGRAM", str(SOURCE / "build/bin/phi3-tune"))
@@ -20,45 +22,36 @@ MOST_SECONDS = 2.0
 MOST_WALL_SECONDS = 30.0
 MOST_BYTES = 200 << 20
 
+# pylint: disable-next=consider-using-with
+LAUNCHER = subprocess.Popen([sys.executable, "-S", pathlib.Path(__file__).with_name("launcher.py")], stdin=subprocess.PIPE,
+                            stdout=subprocess.PIPE, text=True)
+atexit.register(LAUNCHER.stdin.close)
+
 
 class Ended:
-    def __init__(self, words, code, out, err, seconds, wall, peak):
-        self.words, self.code, self.out, self.err = words, code, out, err
-        self.seconds, self.wall, self.peak = seconds, wall, peak
-        self.errors = [line[len("error: "):] for line in err.splitlines() if line.startswith("error: ")]
+    def __init__(self, words, found):
+        self.words = words
+        self.code, self.out, self.err = found["code"], found["out"], found["err"]
+        self.seconds, self.wall, self.peak = found["seconds"], found["wall"], found["peak"]
+        self.errors = [line[len("error: "):] for line in self.err.splitlines() if line.startswith("error: ")]
 
     def said(self):
         return f"`{' '.join(map(str, self.words))}` exit {self.code}: {self.out[-300:]}{self.err[-1500:]}"
 
 
 def run(words, cwd, trace=None):
-    """One run, with its processor seconds and the most memory it had (of itself and what it waited for)."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        command = [PROGRAM, *map(str, words)]
-        if trace is not None:
-            command = ["strace", "-f", "-qq", "-s", "4096", "-e", "trace=open,openat,openat2,readlink", "-o", str(trace), *command]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PHI3_TUNE__")}
-        environment.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="passive")
-        started = time.monotonic()
-        # pylint: disable-next=consider-using-with
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=cwd, env=environment)
-        status = usage = None
-        while time.monotonic() < started + MOST_WALL_SECONDS:
-            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-            if pid != 0:
-                break
-            time.sleep(0.005)
-        else:
-            process.kill()
-            _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        wall = time.monotonic() - started
-        for stream in (out, err):
-            stream.seek(0)
-        return Ended(words, process.returncode, out.read().decode(errors="replace"), err.read().decode(errors="replace"),
-                     usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss << 10)
+    """One run, with its processor seconds and the most memory it had."""
+    command = [PROGRAM, *map(str, words)]
+    if trace is not None:
+        command = ["strace", "-f", "-qq", "-s", "4096", "-e", "trace=open,openat,openat2", "-o", str(trace), *command]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PHI3_TUNE__")}
+    environment.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="passive")
+    LAUNCHER.stdin.write(json.dumps({"command": command, "cwd": str(cwd), "environment": environment, "limit": MOST_WALL_SECONDS}) + "\n")
+    LAUNCHER.stdin.flush()
+    return Ended(words, json.loads(LAUNCHER.stdout.readline()))
 
 
+@functools.cache
 def has_strace():
     return shutil.which("strace") is not None and subprocess.run(
         ["strace", "-qq", "-e", "trace=none", "true"], capture_output=True, check=False).returncode == 0

@@ -9,7 +9,7 @@ import folders
 import program
 import sound
 
-CASES = 154
+CASES = 147
 
 
 class Folders(unittest.TestCase):
@@ -41,7 +41,8 @@ class Folders(unittest.TestCase):
             program.run(words, folder, trace)
             broken += [f"opened {path}" for path in program.leaves(program.opened(trace), folder)]
         self.assertFalse(os.path.exists(folders.Bomb.MARK), case.name)
-        self.assertEqual(broken, [], f"{case.name}: {ended.said()}")
+        if broken:
+            self.fail(f"{case.name}: {'; '.join(broken)}: {ended.said()}")
         cls = type(self)
         cls.worst_seconds = max(cls.worst_seconds, (ended.seconds, case.name))
         cls.worst_peak = max(cls.worst_peak, (ended.peak, case.name))

@@ -1,0 +1,56 @@
+"""Malformed inputs end in one report with the place, what was found and what is wanted, soon and in little memory."""
+import os
+import pathlib
+import sys
+import tempfile
+import unittest
+
+import inputs
+import program
+import sound
+
+SETTINGS, DATA, MODELS, TOKENIZERS = 90, 90, 60, 30  # at least
+
+
+class Inputs(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        place = tempfile.TemporaryDirectory(prefix="phi3-tune-inputs-")
+        cls.addClassCleanup(place.cleanup)
+        cls.folder = pathlib.Path(place.name)
+        cls.sound = sound.Sound(cls.folder / "sound")
+
+    def check(self, kind, cases, at_least):
+        self.assertGreaterEqual(len(cases), at_least)
+        self.assertEqual(len({case.name for case in cases}), len(cases))
+        seconds, peak = [], []
+        for number, case in enumerate(cases):
+            with self.subTest(case.name):
+                folder = self.sound.copy(self.folder / f"{kind}-{number}")
+                case.make(folder)
+                ended = program.run(case.words, folder)
+                broken = program.faults_of(case, ended)
+                seconds.append((ended.seconds, case.name))
+                peak.append((ended.peak, case.name))
+                for path in folder.glob("*.jsonl"):
+                    os.truncate(path, 0)  # some are large
+                if broken:
+                    self.fail(f"{case.name}: {'; '.join(broken)}: {ended.said()}")
+        print(f"{len(cases)} {kind}; at most {max(seconds)[0]:.2f} s of the processor ({max(seconds)[1]}), "
+              f"{max(peak)[0] / 2**20:.0f} MB ({max(peak)[1]})", file=sys.stderr)
+
+    def test_settings(self):
+        self.check("settings files", inputs.settings_cases(), SETTINGS)
+
+    def test_data(self):
+        self.check("data files", inputs.data_cases(), DATA)
+
+    def test_models_and_adapters(self):
+        self.check("model and adapter folders", inputs.model_cases(), MODELS)
+
+    def test_tokenizers(self):
+        self.check("tokenizers", inputs.tokenizer_cases(), TOKENIZERS)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -94,8 +94,10 @@ RunFolder RunFolder::prepare(const std::string& path, bool overwrite) {
   if (fs::exists(path, code) && !fs::is_directory(path, code)) {
     throw ConfigError("output_dir {}: this is a file; a folder is wanted", path);
   }
+  const bool made = !fs::exists(path, code);
   io::make_directories(path);
   RunFolder folder(path, open_locked(path));
+  folder.made_ = made;
   folder.started_at_ = utc_now();
   const bool empty = fs::is_empty(path, code);
   if (code) {
@@ -138,7 +140,16 @@ RunFolder RunFolder::reopen(const std::string& path) {
     }
   }
   folder.files_.insert(kRecordName);
+  folder.reopened_ = true;
   return folder;
+}
+
+void RunFolder::start_over() {
+  delete_owned_files(path_, kRecordName);
+  files_ = {kRecordName};
+  earlier_ = {};
+  reopened_ = false;
+  started_at_ = utc_now();
 }
 
 RunFolder::RunFolder(RunFolder&& other) noexcept
@@ -146,9 +157,14 @@ RunFolder::RunFolder(RunFolder&& other) noexcept
       lock_(std::exchange(other.lock_, -1)),
       files_(std::move(other.files_)),
       started_at_(std::move(other.started_at_)),
-      earlier_(std::move(other.earlier_)) {}
+      earlier_(std::move(other.earlier_)),
+      reopened_(other.reopened_),
+      made_(std::exchange(other.made_, false)) {}
 
 RunFolder::~RunFolder() {
+  if (made_) {
+    ::rmdir(path_.c_str());
+  }
   if (lock_ >= 0) {
     ::close(lock_);
   }
@@ -182,6 +198,7 @@ RunRecord identity_from(const io::Json& json, const std::string& place) {
 }
 
 void RunFolder::write(const RunRecord& record) {
+  made_ = false;
   io::Json json = io::Json::object();
   json["schema_version"] = 1;
   json["program"] = kProgramName;

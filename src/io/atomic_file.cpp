@@ -140,6 +140,21 @@ void sync_directory(const std::string& path) {
   }
 }
 
+std::optional<uint64_t> cut_file(const std::string& path, uint64_t bytes) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0) {
+    if (errno == ENOENT) {
+      return std::nullopt;
+    }
+    fail(path, "look at its length", errno);
+  }
+  const auto before = static_cast<uint64_t>(status.st_size);
+  if (before > bytes && ::truncate(path.c_str(), static_cast<off_t>(bytes)) != 0) {
+    fail(path, "cut", errno);
+  }
+  return before;
+}
+
 LineWriter::LineWriter(const std::string& path) : path_(path) {
   descriptor_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   if (descriptor_ < 0) {
@@ -160,6 +175,14 @@ void LineWriter::write_line(std::string_view line) {
     }
     fail(path_, "write", code);
   }
+}
+
+uint64_t LineWriter::size() const {
+  struct stat status {};
+  if (::fstat(descriptor_, &status) != 0) {
+    fail(path_, "look at its length", errno);
+  }
+  return static_cast<uint64_t>(status.st_size);
 }
 
 void LineWriter::sync() {

@@ -101,6 +101,14 @@ TrainResult Trainer::run(TrainSaver* saver) {
   return result;
 }
 
+int64_t Trainer::planned_saves() const {
+  int64_t count = 1;
+  for (int64_t step = 1; step < step_plan_.max_steps; ++step) {
+    count += save_steps_.due(step) ? 1 : 0;
+  }
+  return count;
+}
+
 bool Trainer::at_end() const noexcept {
   return state_.result.ended_early || state_.result.steps >= step_plan_.max_steps;
 }

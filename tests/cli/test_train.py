@@ -1,5 +1,6 @@
 """Whole training runs on a tiny model: what they write, that they repeat, and how they end."""
 import json
+import re
 import os
 import pathlib
 import signal
@@ -99,7 +100,8 @@ class Train(front.FrontTest):
     def test_overwriting_replaces_our_own_files_and_only_when_the_new_run_can_start(self):
         self.train()
         before = self.tensors("out")
-        self.refused(front.USAGE, "--config", self.config())
+        errors = self.refused(front.USAGE, "--config", self.config(seed=9))
+        self.assertTrue(any("seed: 42 then, 9 now" in line for line in errors), errors)
         self.refused(front.INPUT, "--config", self.config(overwrite_output_dir=True, base_model="nowhere"))
         bad = self.write("bad.jsonl", "{\n")
         self.refused(front.INPUT, "--config", self.config(overwrite_output_dir=True, datasets=[{"path": str(bad)}]))
@@ -132,7 +134,13 @@ class Train(front.FrontTest):
         self.assertFalse((self.folder / "out/adapter").exists())
         self.assertEqual(self.record()["status"], "failed")
 
-    def test_a_signal_stops_after_a_micro_batch_with_the_adapter_saved(self):
+    def test_a_finished_run_says_so(self):
+        self.train()
+        before = {p: p.read_bytes() for p in (self.folder / "out").rglob("*") if p.is_file()}
+        self.assertIn("finished already", self.train())
+        self.assertEqual({p: p.read_bytes() for p in (self.folder / "out").rglob("*") if p.is_file()}, before)
+
+    def test_a_signal_stops_after_a_micro_batch_with_a_checkpoint_saved(self):
         config = self.config(max_steps=100000, val_set_size=0)
         process = subprocess.Popen([front.PROGRAM, "--config", str(config)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         metrics = self.folder / "out/metrics.jsonl"
@@ -142,9 +150,10 @@ class Train(front.FrontTest):
         process.send_signal(signal.SIGTERM)
         out, errors = process.communicate(timeout=60)
         self.assertEqual(process.returncode, INTERRUPTED, errors)
-        self.assertIn("stopped after", out)
+        steps = int(re.search(r"stopped by a signal after (\d+) steps; saved: (.*);", out)[1])
         self.assertEqual(self.record()["status"], "stopped")
-        self.good("inspect", self.folder / "out/adapter")
+        self.assertFalse((self.folder / "out/adapter").exists())
+        self.good("inspect", self.folder / f"out/checkpoints/step-{steps:06}")
 
     def test_a_lost_terminal_stops_a_run_as_a_signal_does_and_its_evaluations_are_kept(self):
         process = subprocess.Popen([front.PROGRAM, "--config", str(self.config(max_steps=100000))], stdout=subprocess.PIPE,
@@ -156,7 +165,7 @@ class Train(front.FrontTest):
         process.send_signal(signal.SIGHUP)
         out, errors = process.communicate(timeout=60)
         self.assertEqual(process.returncode, INTERRUPTED, errors)
-        self.assertIn("stopping; a second signal ends at once", errors)
+        self.assertIn("stopping: ", errors)
         self.assertEqual(len(self.record()["results"]["evaluations"]), 1)
 
     def test_an_explosive_pattern_ends_soon_and_patterns_must_match_something(self):
@@ -175,7 +184,7 @@ class Train(front.FrontTest):
         self.good("init-model", self.folder / "deep", "--shape", "tiny-gqa", "--layers", "200")
         errors = self.refused(RESOURCE, "--config", self.config(base_model="deep", lora_r=65536))  # over 100 GB of adapter
         self.assertRegex(errors[0], r"memory: the run takes [\d.]+ GiB on cpu, [\d.]+ GiB are free; ")
-        self.assertEqual(list((self.folder / "out").iterdir()), [])
+        self.assertFalse((self.folder / "out").exists())
 
     def test_more_rows_a_pass_than_there_are_take_no_more_memory(self):
         self.train(micro_batch_size=1048576)

@@ -31,6 +31,10 @@ std::vector<std::string> adapter_file_names(const AdapterFiles& files);
 // differs; then nothing is left behind.
 void save_adapter(const std::string& folder, const model::LoraAdapters& adapters, const AdapterFiles& files);
 
+// The same where an earlier result of this run may stand: it is moved to ".<name>.trash" and deleted when the new one
+// is in place; when that fails it is moved back.
+void replace_adapter(const std::string& folder, const model::LoraAdapters& adapters, const AdapterFiles& files);
+
 // Fills the adapters from a PEFT folder whose configuration they were made with (phi3::read_adapter_config). F32, F16
 // and BF16 tensors. Either all are taken or none: missing, unexpected, mis-shaped, mistyped and non-finite tensors and
 // scales that differ come in one CheckpointError. So does a folder that holds pickles only.

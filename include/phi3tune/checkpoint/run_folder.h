@@ -48,8 +48,11 @@ class RunFolder {
   const std::string& path() const noexcept { return path_; }
   std::string file(const std::string& name) const { return path_ + "/" + name; }
 
+  bool reopened() const noexcept { return reopened_; }
   // What run.json said when the folder was reopened.
   const RunRecord& earlier() const noexcept { return earlier_; }
+  // Deletes what the earlier run wrote, as prepare does with `overwrite`.
+  void start_over();
 
   // Names, relative to the folder ("adapter/README.md"), that the run will write. Takes effect with write().
   void claim(const std::vector<std::string>& names);
@@ -63,6 +66,8 @@ class RunFolder {
   std::set<std::string> files_;
   std::string started_at_;
   RunRecord earlier_;
+  bool reopened_ = false;
+  bool made_ = false;  // by us and still empty: goes when nothing is written into it
 };
 
 }  // namespace phi3tune::checkpoint

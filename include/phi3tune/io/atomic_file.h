@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -38,6 +40,10 @@ void make_directories(const std::string& path);
 // fsync of a folder, so that names in it survive a power cut. Throws ResourceError.
 void sync_directory(const std::string& path);
 
+// Cuts a file to `bytes`; shorter ones are left as they are. Returns the length before; nothing if there is no such
+// file. Throws ResourceError.
+std::optional<uint64_t> cut_file(const std::string& path, uint64_t bytes);
+
 // A file that grows line by line; each line reaches the kernel whole. Throws ResourceError.
 class LineWriter {
  public:
@@ -46,6 +52,7 @@ class LineWriter {
   LineWriter(const LineWriter&) = delete;
   LineWriter& operator=(const LineWriter&) = delete;
   void write_line(std::string_view line);  // adds the newline
+  uint64_t size() const;                   // bytes of the file
   void sync();
 
  private:

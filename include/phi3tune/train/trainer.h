@@ -63,6 +63,8 @@ class Trainer {
 
   const RunPlan& plan() const noexcept { return run_plan_; }
   const AdamW& optimizer() const noexcept { return optimizer_; }
+  // Checkpoints that fall due, that of the end among them.
+  int64_t planned_saves() const;
   const LoopState& state() const noexcept { return state_; }
 
  private:

@@ -1,6 +1,7 @@
 #include "commands/engine/progress.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -75,9 +76,47 @@ std::string duration_text(double seconds) {
 }
 
 std::string start_text(const train::RunPlan& plan) {
-  return fmt::format("training {} parameters for {} steps: {} rows, {} micro-batches and {} steps an epoch, {} warm-up",
-                     plan.parameters, plan.max_steps, plan.rows, plan.batches_per_epoch, plan.updates_per_epoch,
-                     plan.warmup_steps);
+  return fmt::format(
+      "training {} parameters for {} steps{}: {} rows, {} micro-batches and {} steps an epoch, {} warm-up",
+      plan.parameters, plan.max_steps, plan.steps_before > 0 ? fmt::format(", {} of them made", plan.steps_before) : "",
+      plan.rows, plan.batches_per_epoch, plan.updates_per_epoch, plan.warmup_steps);
+}
+
+const char* reason_name(train::SaveReason reason) noexcept {
+  switch (reason) {
+    case train::SaveReason::kDue:
+      return "due";
+    case train::SaveReason::kBest:
+      return "best";
+    case train::SaveReason::kAsked:
+      return "asked";
+    case train::SaveReason::kStopped:
+      return "stopped";
+    case train::SaveReason::kEnd:
+      return "end";
+  }
+  return "";
+}
+
+std::string save_text(const train::SaveMetrics& metrics) {
+  std::string text = fmt::format("step {}  checkpoint saved: {} in {:.2f} s", metrics.step, format_bytes(metrics.bytes),
+                                 metrics.seconds);
+  switch (metrics.reason) {
+    case train::SaveReason::kBest:
+      text += ", the best so far";
+      break;
+    case train::SaveReason::kAsked:
+      text += ", as a signal asked";
+      break;
+    case train::SaveReason::kDue:
+    case train::SaveReason::kStopped:
+    case train::SaveReason::kEnd:
+      break;
+  }
+  if (!metrics.rotated.empty()) {
+    text += fmt::format("; deleted for it: {}", fmt::join(metrics.rotated, ", "));
+  }
+  return text;
 }
 
 std::string step_text(const train::StepMetrics& metrics, const ShownSteps& shown) {
@@ -97,8 +136,10 @@ std::string finish_text(const train::TrainResult& result) {
   const double rate =
       result.training_seconds > 0.0 ? static_cast<double>(result.tokens) / result.training_seconds : 0.0;
   return fmt::format("{} after {} steps, {} trained tokens, {} ({:.0f} tokens/s while training)",
-                     result.status == train::TrainStatus::kFinished ? "trained" : "stopped", result.steps,
-                     result.trained_tokens, duration_text(result.seconds), rate);
+                     result.status == train::TrainStatus::kStopped ? "stopped"
+                     : result.ended_early                          ? "ended early: no better evaluation;"
+                                                                   : "trained",
+                     result.steps, result.trained_tokens, duration_text(result.seconds), rate);
 }
 
 void PlainProgress::on_start(const train::RunPlan& plan) {
@@ -113,6 +154,7 @@ void PlainProgress::on_step(const train::StepMetrics& metrics) {
 }
 
 void PlainProgress::on_evaluation(const train::EvalMetrics& metrics) { write_(evaluation_text(metrics)); }
+void PlainProgress::on_save(const train::SaveMetrics& metrics) { write_(save_text(metrics)); }
 void PlainProgress::on_finish(const train::TrainResult& result) { write_(finish_text(result)); }
 
 void JsonProgress::on_start(const train::RunPlan& plan) {
@@ -123,6 +165,7 @@ void JsonProgress::on_start(const train::RunPlan& plan) {
                           {"batches_per_epoch", plan.batches_per_epoch},
                           {"updates_per_epoch", plan.updates_per_epoch},
                           {"max_steps", plan.max_steps},
+                          {"steps_before", plan.steps_before},
                           {"warmup_steps", plan.warmup_steps},
                           {"evaluation_sets", plan.evaluation_sets}};
   write_(event.dump());
@@ -141,6 +184,14 @@ void JsonProgress::on_step(const train::StepMetrics& metrics) {
 void JsonProgress::on_evaluation(const train::EvalMetrics& metrics) {
   io::Json event = {{"event", "evaluation"}};
   event.update(evaluation_json(metrics));
+  write_(event.dump());
+}
+
+void JsonProgress::on_save(const train::SaveMetrics& metrics) {
+  const io::Json event = {
+      {"event", "save"},           {"step", metrics.step},   {"reason", reason_name(metrics.reason)},
+      {"path", metrics.path},      {"bytes", metrics.bytes}, {"seconds", metrics.seconds},
+      {"deleted", metrics.rotated}};
   write_(event.dump());
 }
 

@@ -57,6 +57,7 @@ class PlainProgress final : public train::TrainObserver {
   void on_start(const train::RunPlan& plan) override;
   void on_step(const train::StepMetrics& metrics) override;
   void on_evaluation(const train::EvalMetrics& metrics) override;
+  void on_save(const train::SaveMetrics& metrics) override;
   void on_finish(const train::TrainResult& result) override;
 
  private:
@@ -71,6 +72,7 @@ class JsonProgress final : public train::TrainObserver {
   void on_start(const train::RunPlan& plan) override;
   void on_step(const train::StepMetrics& metrics) override;
   void on_evaluation(const train::EvalMetrics& metrics) override;
+  void on_save(const train::SaveMetrics& metrics) override;
   void on_finish(const train::TrainResult& result) override;
 
  private:
@@ -82,6 +84,8 @@ class JsonProgress final : public train::TrainObserver {
 std::string start_text(const train::RunPlan& plan);
 std::string step_text(const train::StepMetrics& metrics, const ShownSteps& shown);
 std::string evaluation_text(const train::EvalMetrics& metrics);
+std::string save_text(const train::SaveMetrics& metrics);
+const char* reason_name(train::SaveReason reason) noexcept;  // "due", "best", "asked", "stopped", "end"
 std::string finish_text(const train::TrainResult& result);
 std::string duration_text(double seconds);  // "42 s", "3 min 05 s", "2 h 07 min"
 

@@ -79,6 +79,7 @@ void ProgressBar::on_evaluation_batch(const std::string& name, int64_t done, int
 
 void ProgressBar::on_evaluation(const train::EvalMetrics& metrics) { print(evaluation_text(metrics)); }
 
+void ProgressBar::on_save(const train::SaveMetrics& metrics) { print(save_text(metrics)); }
 void ProgressBar::on_finish(const train::TrainResult& result) { print(finish_text(result)); }
 
 }  // namespace phi3tune::commands

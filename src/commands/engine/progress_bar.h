@@ -23,6 +23,7 @@ class ProgressBar final : public train::TrainObserver {
   void on_step(const train::StepMetrics& metrics) override;
   void on_evaluation_batch(const std::string& name, int64_t done, int64_t all) override;
   void on_evaluation(const train::EvalMetrics& metrics) override;
+  void on_save(const train::SaveMetrics& metrics) override;
   void on_finish(const train::TrainResult& result) override;
 
  private:

@@ -7,7 +7,9 @@
 // Token counts are of the step; memory_bytes is the process's peak resident memory so far.
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <vector>
 
 #include "phi3tune/io/atomic_file.h"
 #include "phi3tune/io/json.h"
@@ -20,14 +22,23 @@ io::Json evaluation_json(const train::EvalMetrics& metrics);
 
 class RunLog final : public train::TrainObserver {
  public:
-  // Throws ResourceError, as every call does when the disk refuses.
-  explicit RunLog(const std::string& path) : file_(path) {}
-  void on_step(const train::StepMetrics& metrics) override { file_.write_line(step_json(metrics).dump()); }
-  void on_evaluation(const train::EvalMetrics& metrics) override { file_.write_line(evaluation_json(metrics).dump()); }
-  void on_finish(const train::TrainResult&) override { file_.sync(); }
+  // Keeps the first `keep` bytes of what is there: the lines after them are of steps that are made again. Throws
+  // ResourceError.
+  RunLog(const std::string& path, uint64_t keep);
+  // A line that the disk refuses waits in memory for the next one; the first is said.
+  void on_step(const train::StepMetrics& metrics) override { add(step_json(metrics).dump()); }
+  void on_evaluation(const train::EvalMetrics& metrics) override { add(evaluation_json(metrics).dump()); }
+  void on_finish(const train::TrainResult&) override { (void)sync(); }
+  // Makes all lines durable and returns their bytes. Throws ResourceError.
+  uint64_t sync();
 
  private:
+  void add(std::string line);
+  void write_waiting();
+
   io::LineWriter file_;
+  std::vector<std::string> waiting_;
+  bool warned_ = false;
 };
 
 }  // namespace phi3tune::commands

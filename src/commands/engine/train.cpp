@@ -1,38 +1,40 @@
 // phi3-tune train: from a model folder and records to an adapter that PEFT loads.
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
-#include <memory>
+#include <algorithm>
+#include <chrono>
 #include <new>
-#include <optional>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "compute.h"
 #include "evaluation_sets.h"
 #include "inputs.h"
 #include "phi3tune/checkpoint/adapter.h"
+#include "phi3tune/checkpoint/checkpoints.h"
+#include "phi3tune/checkpoint/compare_runs.h"
 #include "phi3tune/checkpoint/fingerprint.h"
 #include "phi3tune/checkpoint/run_folder.h"
 #include "phi3tune/commands/engine_api.h"
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/hash.h"
 #include "phi3tune/core/log.h"
-#include "phi3tune/core/text.h"
+#include "phi3tune/core/stop.h"
 #include "phi3tune/model/adapter_options.h"
 #include "phi3tune/model/lora.h"
-#include "phi3tune/model/phi3_model.h"
-#include "phi3tune/train/memory.h"
 #include "phi3tune/train/trainer.h"
 #include "progress.h"
+#include "resume.h"
 #include "run_log.h"
+#include "run_saver.h"
+#include "set_up.h"
 #include "train_report.h"
 #include "warm_up.h"
 
 namespace phi3tune::commands {
 namespace {
 
-constexpr const char* kAdapterFolder = "adapter";
 constexpr const char* kMetricsFile = "metrics.jsonl";
 
 // A fresh adapter, or the shape of the one to go on from.
@@ -48,38 +50,8 @@ phi3::AdapterConfig settle_adapter(const config::RunOptions& run, const phi3::Mo
   return adapter;
 }
 
-std::unique_ptr<model::LoraAdapters> make_adapters(const config::RunOptions& run, const phi3::ModelConfig& model,
-                                                   const phi3::AdapterConfig& config, at::ScalarType dtype,
-                                                   std::shared_ptr<model::Arena> arena) {
-  auto adapters =
-      std::make_unique<model::LoraAdapters>(model, config, dtype, static_cast<uint64_t>(run.schedule.seed),
-                                            run.lora.init == config::LoraOptions::Init::kGaussian, std::move(arena));
-  if (!run.lora.init_adapter.empty()) {
-    checkpoint::load_adapter(run.lora.init_adapter, *adapters);
-  }
-  log_info("adapter: {} modules, {} parameters", adapters->pairs().size(), adapters->count());
-  return adapters;
-}
-
-model::Phi3Model load_base(const config::RunOptions& run, const Inputs& inputs, const Compute& compute,
-                           const std::shared_ptr<model::Arena>& arena) {
-  model::Phi3Options options;
-  options.compute_dtype = compute.dtype;
-  options.quantize = run.method == config::AdapterMethod::kQlora;
-  options.nf4.block_size = run.quant.block_size;
-  options.nf4.double_quant = run.quant.double_quant;
-  options.saved = compute.plan.shape.step.saved;
-  options.ranks = compute.plan.shape.step.ranks;
-  options.dropout = run.lora.dropout;
-  options.dropout_seed = static_cast<uint64_t>(run.schedule.seed);
-  auto model = model::Phi3Model::load(inputs.folder, options, arena);
-  log_info("base loaded: {} as held{}; the process was never larger than {}", format_bytes(model.weight_bytes()),
-           options.quantize ? ", linears in NF4" : "", format_bytes(train::peak_resident_bytes()));
-  return model;
-}
-
-checkpoint::RunRecord describe_run(const config::RunOptions& run, const EngineContext& context, const Inputs& inputs,
-                                   const Compute& compute) {
+// What the run is, before it is settled how it computes.
+checkpoint::RunRecord describe_run(const config::RunOptions& run, const EngineContext& context, const Inputs& inputs) {
   checkpoint::RunRecord record;
   record.run_name = run.output.run_name;
   record.settings = run.resolved;
@@ -89,7 +61,10 @@ checkpoint::RunRecord describe_run(const config::RunOptions& run, const EngineCo
                    {"tokenizer", inputs.tokenizer.fingerprint()},
                    {"template", hash_bytes(inputs.chat_template.jinja()).hex()},
                    {"program", checkpoint::program_fingerprint()}};
-  record.compute = compute_facts(compute);
+  if (!run.lora.init_adapter.empty()) {
+    const auto hash = [&](const char* name) { return checkpoint::hash_file(run.lora.init_adapter + "/" + name); };
+    record.hashes.emplace_back("adapter_from", hash("adapter_config.json") + hash("adapter_model.safetensors"));
+  }
   return record;
 }
 
@@ -116,64 +91,136 @@ class Ending {
   checkpoint::RunRecord& record_;
 };
 
-// By value: what was left to the plan is written into the settings.
-int train(config::RunOptions run, const EngineContext& context) {
-  std::optional<checkpoint::RunFolder> folder;
-  if (!run.output.overwrite_output_dir) {
-    folder.emplace(checkpoint::RunFolder::prepare(run.output.output_dir, false));
+// Names are claimed before a byte is written under them.
+void claim_files(checkpoint::RunFolder& folder, const checkpoint::AdapterFiles& files) {
+  folder.claim({kMetricsFile});
+  folder.claim(checkpoint::checkpoint_claims());
+  for (const auto& name : checkpoint::adapter_file_names(files)) {
+    folder.claim({std::string(kAdapterFolder) + "/" + name});
   }
+}
+
+void warn_if_inexact(const checkpoint::RunRecord& then, const checkpoint::RunRecord& now, int64_t steps) {
+  for (const auto& line : checkpoint::compare_runs(then, now, steps).inexact) {
+    log_warning("going on, not exact to the last bit: {}", line);
+  }
+}
+
+// The adapter that the run's result is: the last step's, or the best checkpoint's.
+void take_best(const checkpoint::Checkpoints& checkpoints, const train::LoopState& state,
+               model::LoraAdapters& adapters) {
+  if (!state.best || state.best->step == state.result.steps) {
+    return;
+  }
+  const auto best = checkpoint::verify_checkpoint(checkpoints.path_of(state.best->step));
+  checkpoint::load_adapter(best.folder, adapters);
+  log_info("load_best_model_at_end: the result is the adapter of step {}", best.step);
+}
+
+int say_finished(const checkpoint::RunFolder& folder, bool events) {
+  const auto adapter = folder.file(kAdapterFolder);
+  log_info("output_dir {}: this run is finished; overwrite_output_dir: true makes it again, more steps go on with it",
+           folder.path());
+  if (events) {
+    io::Json event{{"event", "result"}, {"adapter", adapter}};
+    event.update(folder.earlier().results);
+    fmt::print("{}\n", event.dump());
+  } else {
+    fmt::print("finished already; adapter: {}\n", adapter);
+  }
+  return static_cast<int>(ExitCode::kDone);
+}
+
+// By value: what was left to the program is written into the settings.
+int train(config::RunOptions run, const EngineContext& context) {
+  if (run.schedule.max_time) {
+    const auto limit = std::chrono::duration<double>(*run.schedule.max_time);
+    stop_at(std::chrono::steady_clock::now() + std::chrono::duration_cast<std::chrono::nanoseconds>(limit));
+  }
+  const bool events = context.json || run.output.progress == config::OutputOptions::Progress::kJson;
+  auto folder = hold_output_folder(run);
   const auto inputs = read_inputs(run);
   const auto adapter_config = settle_adapter(run, inputs.folder.config());
-  const auto compute = settle_compute(run, inputs.folder.config(), adapter_config, inputs.dataset);
-  const auto arena = std::make_shared<model::Arena>(compute.plan.plan);
-  const auto adapters = make_adapters(run, inputs.folder.config(), adapter_config, compute.dtype, arena);
-  if (!folder) {
-    // What an earlier run left is deleted only now, when this one is known to be able to start.
-    folder.emplace(checkpoint::RunFolder::prepare(run.output.output_dir, true));
+  auto record = describe_run(run, context, inputs);
+  const auto start = settle_start(folder, run, record);
+  if (start.finished) {
+    return say_finished(folder, events);
   }
 
-  auto record = describe_run(run, context, inputs, compute);
+  // One checkpoint stands while the next is written; where all are kept, more is looked at when their number is known.
+  const int64_t parameters =
+      model::parameters_of(inputs.folder.config(), model::ranks_of(inputs.folder.config(), adapter_config));
+  const checkpoint::Checkpoints checkpoints(folder.file(kCheckpointsFolder));
+  const auto there = start.over ? int64_t{0} : static_cast<int64_t>(checkpoints.steps().size());
+  constexpr int64_t kAtLeast = 2;
+  check_disk_space(folder.path(), parameters, run.save, std::max(kAtLeast, run.save.save_total_limit), there);
+  const auto asked = run.resolved;
+  if (start.from) {
+    reuse_settled(start.from->record, run);
+  }
+  const auto prepared = set_up(run, inputs, adapter_config);
+  auto& adapters = *prepared.adapters;
+  record.settings = run.resolved;
+  record.requested = changed_settings(asked, run.resolved);
+  record.compute = compute_facts(prepared.compute);
+  if (start.from) {
+    warn_if_inexact(start.from->record, record, start.from->step);
+  }
+  if (start.over) {
+    // What an earlier run left is deleted only now, when this one is known to be able to start.
+    log_info("output_dir {}: what an earlier run wrote there is deleted", folder.path());
+    folder.start_over();
+  }
+
   checkpoint::AdapterFiles files;
   files.tokenizer_files = inputs.tokenizer.files();
   files.chat_template = inputs.chat_template.jinja();
-  folder->claim({kMetricsFile});
-  for (const auto& name : checkpoint::adapter_file_names(files)) {
-    folder->claim({std::string(kAdapterFolder) + "/" + name});
-  }
-  folder->write(record);
-  const Ending ending(*folder, record);
+  claim_files(folder, files);
+  folder.write(record);
+  const Ending ending(folder, record);
 
-  auto model = load_base(run, inputs, compute, arena);
-  train::AdapterLearner learner(model, *adapters);
-  warm_up(learner, *arena, compute);
-  RunLog log(folder->file(kMetricsFile));
+  RunLog log(folder.file(kMetricsFile), start.from && folder.reopened() ? start.from->state.metrics_bytes : 0);
   const auto progress = make_progress(run.output, sinks_of_process(context.json));
   train::ObserverList observers;
   observers.add(&log);
   observers.add(progress.get());
-  train::Trainer trainer(learner, inputs.dataset, evaluation_sets(inputs.dataset),
-                         {run.schedule, run.data, run.eval, run.output.logging_steps}, observers);
-  const auto counted = device_counters(compute);
-  const auto result = trainer.run();
-  add_device_facts(compute, counted, record.compute);
+  train::Trainer trainer(*prepared.learner, inputs.dataset, evaluation_sets(inputs.dataset),
+                         {run.schedule, run.data, run.eval, run.output.logging_steps, run.save}, observers);
+  if (start.from) {
+    if (trainer.plan().max_steps < start.from->step) {
+      throw ConfigError("{}: made {} steps, and the settings now ask for {}; wanted at least as many",
+                        start.from->folder, start.from->step, trainer.plan().max_steps);
+    }
+    checkpoint::load_checkpoint(*start.from, adapters, trainer.optimizer().state());
+    trainer.resume(start.from->state.loop, start.from->state.optimizer_step);
+  }
+  if (run.save.save_total_limit == 0) {
+    check_disk_space(folder.path(), parameters, run.save, trainer.planned_saves(), there);
+  }
+  RunSaver saver(checkpoints, record, adapters, log, run.save);
+  const auto counted = device_counters(prepared.compute);
+  const auto result = trainer.run(&saver);
+  add_device_facts(prepared.compute, counted, record.compute);
 
-  const bool finished = result.status == train::TrainStatus::kFinished;
-  if (result.steps == 0) {
-    require(!finished, "a run that ends has made a step");
+  if (result.status == train::TrainStatus::kStopped) {
     record.status = "stopped";
-    folder->write(record);
-    log_info("stopped before the first step: there is nothing to save");
+    record.results = results_json(result);
+    folder.write(record);
+    print_stopped(result, run.save.save_on_signal ? checkpoints.path_of(result.steps) : "", events);
     return static_cast<int>(ExitCode::kInterrupted);
   }
+  if (run.save.load_best_model_at_end) {
+    take_best(checkpoints, trainer.state(), adapters);
+  }
   files.card = model_card(run, context, inputs, adapter_config, result);
-  checkpoint::save_adapter(folder->file(kAdapterFolder), *adapters, files);
-  record.status = finished ? "finished" : "stopped";
-  record.compute.emplace_back("arena_bytes used", std::to_string(arena->high_water()));
+  checkpoint::replace_adapter(folder.file(kAdapterFolder), adapters, files);
+  record.status = "finished";
+  record.compute.emplace_back("arena_bytes used", std::to_string(prepared.arena->high_water()));
   record.results = results_json(result);
-  folder->write(record);
-  const bool events = context.json || run.output.progress == config::OutputOptions::Progress::kJson;
-  print_result(result, folder->file(kAdapterFolder), events);
-  return static_cast<int>(finished ? ExitCode::kDone : ExitCode::kInterrupted);
+  record.results["adapter_files"] = measured_files(folder.file(kAdapterFolder), checkpoint::adapter_file_names(files));
+  folder.write(record);
+  print_result(result, folder.file(kAdapterFolder), events);
+  return static_cast<int>(ExitCode::kDone);
 }
 
 }  // namespace
@@ -185,13 +232,16 @@ extern "C" int phi3tune_engine_train(const phi3tune::config::RunOptions& run,
   try {
     return commands::train(run, context);
   } catch (const std::bad_alloc&) {
-    throw ResourceError("memory ran out; use a smaller micro_batch_size, sequence_len or lora_r");
+    throw ResourceError(
+        "memory ran out; the newest checkpoint is kept; use a smaller micro_batch_size, sequence_len or lora_r");
   } catch (const c10::Error& fault) {
     const std::string what = fault.what_without_backtrace();
     const std::string first_line = what.substr(0, what.find('\n'));
     const auto says = [&](const char* text) { return what.find(text) != std::string::npos; };
     if (says("allocate memory") || says("out of memory")) {
-      throw ResourceError("memory ran out ({}); use a smaller micro_batch_size, sequence_len or lora_r", first_line);
+      throw ResourceError(
+          "memory ran out ({}); the newest checkpoint is kept; use a smaller micro_batch_size, sequence_len or lora_r",
+          first_line);
     }
     if (says("CUDA error") || says("CUDA driver error")) {
       throw ResourceError(

@@ -7,7 +7,9 @@
 #include <filesystem>
 #include <optional>
 
+#include "phi3tune/core/stop.h"
 #include "phi3tune/core/text.h"
+#include "phi3tune/io/manifest.h"
 #include "progress.h"
 
 namespace phi3tune::commands {
@@ -73,6 +75,30 @@ checkpoint::ModelCard model_card(const config::RunOptions& run, const EngineCont
   return card;
 }
 
+io::Json measured_files(const std::string& folder, const std::vector<std::string>& names) {
+  io::Json files = io::Json::object();
+  for (const std::string& name : names) {
+    const auto measured = io::measure_file(folder + "/" + name);
+    files[name] = {{"bytes", measured.bytes}, {"xxh3_128", measured.hash}};
+  }
+  return files;
+}
+
+void print_stopped(const train::TrainResult& result, const std::string& checkpoint, bool json) {
+  const std::string saved = result.steps == 0 ? "" : checkpoint;
+  if (json) {
+    const io::Json event{{"event", "stopped"},
+                         {"steps", result.steps},
+                         {"reason", stop_reason()},
+                         {"checkpoint", saved.empty() ? io::Json(nullptr) : io::Json(saved)}};
+    fmt::print("{}\n", event.dump());
+  } else {
+    fmt::print("stopped by {} after {} steps; {}; the same command goes on\n", stop_reason(), result.steps,
+               saved.empty() ? "nothing was saved for it" : "saved: " + saved);
+  }
+  std::fflush(stdout);
+}
+
 void print_result(const train::TrainResult& result, const std::string& adapter_folder, bool json) {
   if (json) {
     auto line = results_json(result);
@@ -91,11 +117,7 @@ void print_result(const train::TrainResult& result, const std::string& adapter_f
       fmt::print("{}: loss {} after {} steps\n", last.name, now, result.steps);
     }
   }
-  if (result.status == train::TrainStatus::kStopped) {
-    fmt::print("stopped after {} steps; what was learned so far: {}\n", result.steps, adapter_folder);
-  } else {
-    fmt::print("adapter: {}\n", adapter_folder);
-  }
+  fmt::print("adapter: {}\n", adapter_folder);
   std::fflush(stdout);
 }
 

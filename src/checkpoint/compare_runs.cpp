@@ -1,0 +1,111 @@
+#include "phi3tune/checkpoint/compare_runs.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string_view>
+
+#include "phi3tune/config/settings.h"
+#include "phi3tune/core/text.h"
+
+namespace phi3tune::checkpoint {
+namespace {
+
+const std::string* find(const Facts& facts, std::string_view name) {
+  const auto entry = std::find_if(facts.begin(), facts.end(), [&](const auto& fact) { return fact.first == name; });
+  return entry == facts.end() ? nullptr : &entry->second;
+}
+
+// What was asked for; what it came to stands in the settings.
+const std::string* asked_for(const RunRecord& run, std::string_view name) {
+  const std::string* requested = find(run.requested, name);
+  return requested != nullptr ? requested : find(run.settings, name);
+}
+
+std::string shown(const std::string* text) { return text == nullptr ? "not given" : *text; }
+
+std::vector<std::string> names_of(const Facts& then, const Facts& now) {
+  std::vector<std::string> names;
+  for (const Facts* facts : {&then, &now}) {
+    for (const auto& [name, text] : *facts) {
+      if (std::find(names.begin(), names.end(), name) == names.end()) {
+        names.push_back(name);
+      }
+    }
+  }
+  return names;
+}
+
+void compare_settings(const RunRecord& then, const RunRecord& now, RunDifferences& differences) {
+  for (const std::string& name : names_of(then.settings, now.settings)) {
+    const std::string* before = asked_for(then, name);
+    const std::string* after = asked_for(now, name);
+    if (before != nullptr && after != nullptr && *before == *after) {
+      continue;
+    }
+    const std::string text = fmt::format("{}: {} then, {} now", name, shown(before), shown(after));
+    // A setting that an older or newer version does not know has its default there.
+    const bool free = config::on_resume(name) != config::OnResume::kSame;
+    (free ? differences.allowed : differences.refused).push_back(text);
+  }
+}
+
+void compare_hashes(const RunRecord& then, const RunRecord& now, RunDifferences& differences) {
+  static constexpr std::pair<std::string_view, std::string_view> kNames[]{
+      {"base", "the weights or config.json of base_model are not those the run began with"},
+      {"data", "the examples of datasets or test_datasets are not those the run began with"},
+      {"tokenizer", "the tokenizer is not the one the run began with"},
+      {"template", "the chat template is not the one the run began with"},
+      {"adapter_from", "the adapter of lora_model_dir is not the one the run began with"}};
+  for (const auto& [name, text] : kNames) {
+    const std::string* before = find(then.hashes, name);
+    const std::string* after = find(now.hashes, name);
+    if (shown(before) != shown(after)) {
+      differences.refused.push_back(fmt::format("{} (hash {} then, {} now)", text, shown(before), shown(after)));
+    }
+  }
+}
+
+void compare_machines(const RunRecord& then, const RunRecord& now, RunDifferences& differences) {
+  for (const char* name : {"device", "threads", "dtype", "cpu_capability"}) {
+    const std::string* before = find(then.compute, name);
+    const std::string* after = find(now.compute, name);
+    if (before != nullptr && after != nullptr && *before != *after) {
+      differences.inexact.push_back(fmt::format("{}: {} then, {} now", name, *before, *after));
+    }
+  }
+  for (const std::string& name : names_of(then.versions, now.versions)) {
+    const std::string before = shown(find(then.versions, name));
+    const std::string after = shown(find(now.versions, name));
+    if (before != after) {
+      differences.inexact.push_back(fmt::format("{}: {} then, {} now", name, before, after));
+    }
+  }
+  const std::string before = shown(find(then.hashes, "program"));
+  const std::string after = shown(find(now.hashes, "program"));
+  if (before != after) {
+    differences.inexact.push_back(fmt::format("the program: another build (hash {} then, {} now)", before, after));
+  }
+}
+
+// num_epochs is not looked at beside max_steps, so a run may change from one to the other.
+void compare_lengths(const RunRecord& then, const RunRecord& now, int64_t steps, RunDifferences& differences) {
+  const std::string* after = find(now.settings, "max_steps");
+  const auto wanted = after == nullptr ? std::nullopt : parse_int(*after);
+  if (wanted && *wanted < steps && shown(find(then.settings, "max_steps")) != *after) {
+    differences.refused.push_back(fmt::format("max_steps: {} now, and the checkpoint is of step {}", *after, steps));
+  }
+}
+
+}  // namespace
+
+RunDifferences compare_runs(const RunRecord& then, const RunRecord& now, int64_t steps) {
+  RunDifferences differences;
+  compare_hashes(then, now, differences);
+  compare_settings(then, now, differences);
+  compare_lengths(then, now, steps, differences);
+  compare_machines(then, now, differences);
+  return differences;
+}
+
+}  // namespace phi3tune::checkpoint

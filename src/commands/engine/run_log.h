@@ -24,7 +24,7 @@ class RunLog final : public train::TrainObserver {
  public:
   // Keeps the first `keep` bytes of what is there: the lines after them are of steps that are made again. Throws
   // ResourceError.
-  RunLog(const std::string& path, uint64_t keep);
+  explicit RunLog(const std::string& path, uint64_t keep = 0);
   // A line that the disk refuses waits in memory for the next one; the first is said.
   void on_step(const train::StepMetrics& metrics) override { add(step_json(metrics).dump()); }
   void on_evaluation(const train::EvalMetrics& metrics) override { add(evaluation_json(metrics).dump()); }

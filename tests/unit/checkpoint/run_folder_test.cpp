@@ -44,9 +44,14 @@ void finished_run(const std::string& path) {
 
 TEST(RunFolder, AbsentOrEmptyFoldersAreMade) {
   const TempFolder folder;
+  {
+    const auto made = RunFolder::prepare(folder / "a/b/c", false);
+    EXPECT_TRUE(fs::is_directory(folder / "a/b/c"));
+  }
+  EXPECT_FALSE(fs::exists(folder / "a/b/c"));  // a run that was refused leaves no empty folder
+  fs::create_directories(folder / "a/b/c");
   EXPECT_NO_THROW(RunFolder::prepare(folder / "a/b/c", false));
-  EXPECT_TRUE(fs::is_directory(folder / "a/b/c"));
-  EXPECT_NO_THROW(RunFolder::prepare(folder / "a/b/c", false));
+  EXPECT_TRUE(fs::exists(folder / "a/b/c"));
   EXPECT_NO_THROW(RunFolder::prepare(folder / "a/b/c/", true));
 }
 

@@ -165,7 +165,7 @@ class Train(front.FrontTest):
         process.send_signal(signal.SIGHUP)
         out, errors = process.communicate(timeout=60)
         self.assertEqual(process.returncode, INTERRUPTED, errors)
-        self.assertIn("stopping: ", errors)
+        self.assertIn("stopping; a second signal ends at once", errors)
         self.assertEqual(len(self.record()["results"]["evaluations"]), 1)
 
     def test_an_explosive_pattern_ends_soon_and_patterns_must_match_something(self):
@@ -182,8 +182,19 @@ class Train(front.FrontTest):
 
     def test_what_cannot_fit_is_refused_before_weights_are_read(self):
         self.good("init-model", self.folder / "deep", "--shape", "tiny-gqa", "--layers", "200")
-        errors = self.refused(RESOURCE, "--config", self.config(base_model="deep", lora_r=65536))  # over 100 GB of adapter
+        # A million tokens through 200 layers: 25 KB a token if each block keeps its input alone.
+        long = {"messages": [{"role": "user", "content": "go on"}, {"role": "assistant", "content": "a b c d " * 250000}]}
+        self.write("long.jsonl", json.dumps(long) + "\n")
+        settings = dict(base_model="deep", val_set_size=0)
+        errors = self.refused(RESOURCE, "--config", self.config(
+            datasets=[{"path": "long.jsonl"}], sequence_len=1048576, excess_length_strategy="truncate_end", **settings))
         self.assertRegex(errors[0], r"memory: the run takes [\d.]+ GiB on cpu, [\d.]+ GiB are free; ")
+        self.assertFalse((self.folder / "out").exists())
+
+    def test_what_the_disk_cannot_hold_is_refused_before_weights_are_read(self):
+        self.good("init-model", self.folder / "deep", "--shape", "tiny-gqa", "--layers", "200")
+        errors = self.refused(RESOURCE, "--config", self.config(base_model="deep", lora_r=65536))  # over 100 GB of adapter
+        self.assertRegex(errors[0], r"output_dir .*/out: [\d.]+ \w+ are free there, and the run will write [\d.]+ GiB: \d+ checkpoints of ")
         self.assertFalse((self.folder / "out").exists())
 
     def test_more_rows_a_pass_than_there_are_take_no_more_memory(self):

@@ -5,6 +5,8 @@
 
 #include <memory>
 
+#include "phi3tune/core/text.h"
+
 namespace phi3tune {
 namespace {
 
@@ -34,7 +36,8 @@ spdlog::level::level_enum to_spdlog(LogLevel level) {
 
 void set_log_level(LogLevel level) { logger().set_level(to_spdlog(level)); }
 
-void log_line(LogLevel level, std::string_view line) {
+void log_line(LogLevel level, std::string_view text) {
+  const std::string line = plain_lines(text);
   if (level == LogLevel::kWarning) {
     logger().warn("warning: {}", line);
   } else {

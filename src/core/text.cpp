@@ -36,6 +36,58 @@ size_t well_formed_length(const unsigned char* p, size_t left) {
   return 0;
 }
 
+constexpr size_t kLongestLine = 1500;
+
+// Characters that do something to a terminal, or to the order in which others are shown.
+bool is_plain(char32_t c) {
+  const auto within = [&](char32_t low, char32_t high) { return c >= low && c <= high; };
+  return !(c < 0x20 || within(0x7F, 0x9F) || within(0x200E, 0x200F) || within(0x2028, 0x202E) ||
+           within(0x2066, 0x2069) || c == 0xFEFF);
+}
+
+// A part of a line, or a line that is to be one.
+void append_plain(std::string& out, std::string_view text) {
+  for (size_t at = 0; at < text.size();) {
+    const auto* p = reinterpret_cast<const unsigned char*>(text.data()) + at;
+    const size_t length = well_formed_length(p, text.size() - at);
+    if (length == 0) {
+      out += fmt::format("\\x{:02x}", *p);
+      ++at;
+      continue;
+    }
+    const size_t begin = at;
+    const char32_t c = next_code_point(text, at);
+    if (is_plain(c)) {
+      out.append(text, begin, length);
+    } else if (c == '\n' || c == '\t') {
+      out += c == '\n' ? "\\n" : "\\t";
+    } else if (c < 0x80) {
+      out += fmt::format("\\x{:02x}", static_cast<uint32_t>(c));
+    } else {
+      out += fmt::format("\\u{{{:04x}}}", static_cast<uint32_t>(c));
+    }
+  }
+}
+
+// Its begin and its end when it is long. Characters are not cut in two: what is left of one is cut off as well.
+void append_line(std::string& out, std::string_view line) {
+  constexpr size_t kTail = kLongestLine / 4;
+  if (line.size() <= kLongestLine) {
+    append_plain(out, line);
+    return;
+  }
+  const auto continues = [&](size_t at) { return (static_cast<unsigned char>(line[at]) & 0xC0) == 0x80; };
+  size_t head = kLongestLine - kTail;
+  size_t tail = line.size() - kTail;
+  for (size_t i = 0; i < 3; ++i) {
+    head -= continues(head) ? 1 : 0;
+    tail += tail < line.size() && continues(tail) ? 1 : 0;
+  }
+  append_plain(out, line.substr(0, head));
+  out += fmt::format(" ... ({} bytes left out) ... ", tail - head);
+  append_plain(out, line.substr(tail));
+}
+
 // Optimal string alignment: insert, delete, replace and swap of neighbours cost one each.
 size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<size_t> before_last(b.size() + 1);
@@ -192,6 +244,25 @@ void append_utf8(std::string& out, char32_t code) {
   for (int i = more - 1; i >= 0; --i) {
     out += static_cast<char>(0x80 | ((code >> (6 * i)) & 0x3F));
   }
+}
+
+std::string plain_lines(std::string_view text) {
+  std::string out;
+  for (size_t begin = 0; begin <= text.size();) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    append_line(out, text.substr(begin, end - begin));
+    if (end < text.size()) {
+      out += '\n';
+    }
+    begin = end + 1;
+  }
+  return out;
+}
+
+std::string one_line(std::string_view text) {
+  std::string out;
+  append_line(out, text);
+  return out;
 }
 
 std::optional<std::string_view> nearest_name(std::string_view word, std::span<const std::string_view> candidates) {

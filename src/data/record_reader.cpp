@@ -17,6 +17,9 @@
 namespace phi3tune::data {
 namespace {
 
+// A text of 16 MiB is some four million tokens; the parser holds it three times.
+constexpr io::JsonLimits kLimits{.token = size_t{16} << 20};
+
 constexpr size_t kBufferBytes = size_t{256} << 10;
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 
@@ -166,7 +169,7 @@ void RecordReader::parse(std::string_view text, uint64_t line, uint64_t column, 
     return;
   }
   io::JsonFault fault;
-  if (!io::parse_json(text, record.value, fault)) {
+  if (!io::parse_json(text, record.value, fault, kLimits)) {
     record.value = nullptr;
     record.fault = std::move(fault.what);
     record.fault_line = line + fault.line - 1;

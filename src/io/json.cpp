@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <functional>
 #include <iterator>
 #include <unordered_set>
 #include <vector>
@@ -120,8 +121,11 @@ class TreeBuilder : public nlohmann::json_sax<Json> {
       return true;
     }
     auto& members = level.node->get_ref<Json::object_t&>();
+    if (members.size() >= limits_.members) {
+      return fault(key_start(), fmt::format("more than {} members in one object", limits_.members));
+    }
     if (has_key(level, members, name)) {
-      return fault(key_start(), fmt::format("key \"{}\" is given twice in one object", name));
+      return fault(key_start(), fmt::format("key \"{}\" is given twice in one object", one_line(name)));
     }
     // The base's emplace_back: the map's own insertion looks for the key from the start each time.
     static_cast<Json::object_t::Container&>(members).emplace_back(std::move(name), nullptr);
@@ -139,8 +143,8 @@ class TreeBuilder : public nlohmann::json_sax<Json> {
  private:
   struct Level {
     Json* node;
-    Json* slot;                             // object: the value of the last key
-    std::unordered_set<std::string> names;  // filled once an object has many keys
+    Json* slot;                        // object: the value of the last key
+    std::unordered_set<size_t> names;  // hashes, filled once an object has many keys
   };
   static constexpr size_t kFewKeys = 16;
 
@@ -165,24 +169,30 @@ class TreeBuilder : public nlohmann::json_sax<Json> {
   }
 
   static bool has_key(Level& level, const Json::object_t& members, const std::string& name) {
+    const auto is_there = [&] {
+      return std::any_of(members.begin(), members.end(), [&](const auto& member) { return member.first == name; });
+    };
     if (members.size() < kFewKeys) {
-      for (const auto& member : members) {
-        if (member.first == name) {
-          return true;
-        }
-      }
-      return false;
+      return is_there();
     }
+    const std::hash<std::string> hash;
     if (level.names.empty()) {
       for (const auto& member : members) {
-        level.names.insert(member.first);
+        level.names.insert(hash(member.first));
       }
     }
-    return !level.names.insert(name).second;
+    return !level.names.insert(hash(name)).second && is_there();
+  }
+
+  bool count() {
+    return ++values_ <= limits_.values || fault(offset(), fmt::format("more than {} values", limits_.values));
   }
 
   template <typename T>
   bool place(T&& value) {
+    if (!count()) {
+      return false;
+    }
     next() = Json(std::forward<T>(value));
     return finish_value();
   }
@@ -199,6 +209,7 @@ class TreeBuilder : public nlohmann::json_sax<Json> {
       if (!root_.is_object()) {
         return fault(0, "wanted an object");
       }
+      values_ = 0;  // it is kept no longer
       (*member_)(member_name_, member_value_);
     }
     return true;
@@ -219,6 +230,9 @@ class TreeBuilder : public nlohmann::json_sax<Json> {
   bool open(Json::value_t kind) {
     if (levels_.size() >= limits_.depth) {
       return fault(offset() - 1, fmt::format("nested deeper than {} levels", limits_.depth));
+    }
+    if (!count()) {
+      return false;
     }
     Json& node = next();
     node = Json(kind);
@@ -245,6 +259,7 @@ class TreeBuilder : public nlohmann::json_sax<Json> {
   std::string member_name_;
   Json member_value_;
   const char* furthest_ = nullptr;
+  size_t values_ = 0;
   std::vector<Level> levels_;
 };
 
@@ -258,6 +273,31 @@ struct Descriptor {
 };
 
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+
+// Where a text, or a stretch without one, begins that is longer than `longest`; the parser keeps each twice while it
+// reads. A broken text is the parser's to find.
+size_t find_long_token(std::string_view text, size_t longest) {
+  if (text.size() <= longest) {
+    return std::string_view::npos;
+  }
+  constexpr std::string_view kStructure = "[]{},:";
+  size_t begin = 0;
+  bool quoted = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (quoted && text[i] == '\\') {
+      ++i;
+    } else if (text[i] == '"') {
+      quoted = !quoted;
+      begin = i;
+    } else if (!quoted && kStructure.find(text[i]) != std::string_view::npos) {
+      begin = i;
+    }
+    if (i - begin > longest) {
+      return begin;
+    }
+  }
+  return std::string_view::npos;
+}
 
 bool parse(std::string_view text, Json& value, JsonFault& fault, const JsonLimits& limits, const JsonMember* member) {
   value = nullptr;
@@ -274,6 +314,11 @@ bool parse(std::string_view text, Json& value, JsonFault& fault, const JsonLimit
   if (const size_t nul = text.find('\0'); nul != std::string_view::npos) {
     place_fault(text, nul, fault);
     fault.what = "a NUL byte";
+    return false;
+  }
+  if (const size_t begin = find_long_token(text, limits.token); begin != std::string_view::npos) {
+    place_fault(text, begin, fault);
+    fault.what = fmt::format("more than {} in one piece", format_bytes(limits.token));
     return false;
   }
   TreeBuilder builder(text, value, fault, limits, member);
@@ -315,8 +360,14 @@ std::string read_text_file(const std::string& path, size_t max_bytes) {
   if (!S_ISREG(status.st_mode)) {
     throw ErrorType("{}: {}, wanted a file", path, S_ISDIR(status.st_mode) ? "a folder" : "not a regular file");
   }
+  const auto too_large = [&] {
+    return ErrorType("{}: larger than {}, the most that is read of such a file", path, format_bytes(max_bytes));
+  };
+  if (static_cast<size_t>(status.st_size) > max_bytes) {
+    throw too_large();
+  }
   std::string text;
-  text.resize(std::min(static_cast<size_t>(status.st_size), max_bytes) + 1);
+  text.resize(static_cast<size_t>(status.st_size) + 1);
   size_t filled = 0;
   while (true) {
     if (filled == text.size()) {
@@ -334,7 +385,7 @@ std::string read_text_file(const std::string& path, size_t max_bytes) {
     }
     filled += static_cast<size_t>(got);
     if (filled > max_bytes) {
-      throw ErrorType("{}: larger than {}, the most that is read of such a file", path, format_bytes(max_bytes));
+      throw too_large();
     }
   }
   text.resize(filled);
@@ -342,7 +393,7 @@ std::string read_text_file(const std::string& path, size_t max_bytes) {
 }
 
 template <typename ErrorType>
-Json read_json_file(const std::string& path, size_t max_bytes) {
+Json read_json_file(const std::string& path, size_t max_bytes, const JsonLimits& limits) {
   const std::string text = read_text_file<ErrorType>(path, max_bytes);
   std::string_view body = text;
   if (body.starts_with(kByteOrderMark)) {
@@ -350,7 +401,7 @@ Json read_json_file(const std::string& path, size_t max_bytes) {
   }
   Json value;
   JsonFault fault;
-  if (!parse_json(body, value, fault)) {
+  if (!parse_json(body, value, fault, limits)) {
     throw ErrorType("{}:{}:{}: {}", path, fault.line, fault.column, fault.what);
   }
   return value;
@@ -360,9 +411,9 @@ template std::string read_text_file<ConfigError>(const std::string&, size_t);
 template std::string read_text_file<DataError>(const std::string&, size_t);
 template std::string read_text_file<ModelError>(const std::string&, size_t);
 template std::string read_text_file<CheckpointError>(const std::string&, size_t);
-template Json read_json_file<ConfigError>(const std::string&, size_t);
-template Json read_json_file<DataError>(const std::string&, size_t);
-template Json read_json_file<ModelError>(const std::string&, size_t);
-template Json read_json_file<CheckpointError>(const std::string&, size_t);
+template Json read_json_file<ConfigError>(const std::string&, size_t, const JsonLimits&);
+template Json read_json_file<DataError>(const std::string&, size_t, const JsonLimits&);
+template Json read_json_file<ModelError>(const std::string&, size_t, const JsonLimits&);
+template Json read_json_file<CheckpointError>(const std::string&, size_t, const JsonLimits&);
 
 }  // namespace phi3tune::io

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "phi3tune/core/error.h"
+#include "phi3tune/core/text.h"
 #include "phi3tune/io/json_members.h"
 #include "phi3tune/io/safetensors.h"
 
@@ -31,6 +32,8 @@ constexpr uint64_t kLargestHeader = 100'000'000;  // the reference reader's limi
 constexpr size_t kHeaderDepth = 3;                // object, tensor, shape
 // No model has nearly as many in one file; empty tensors cost no data, so the file's size does not bound their number.
 constexpr size_t kMostTensors = 200'000;
+constexpr size_t kLongestToken = size_t{16} << 20;  // a text of the metadata; the reference reader has no limit
+constexpr size_t kLongestName = 4096;
 
 std::optional<DType> dtype_of(std::string_view name) {
   for (size_t i = 0; i < kDTypes.size(); ++i) {
@@ -43,7 +46,7 @@ std::optional<DType> dtype_of(std::string_view name) {
 
 // A name is printed in messages and used as a key; control characters have no place in one.
 bool is_plain_name(std::string_view name) {
-  return !name.empty() && std::none_of(name.begin(), name.end(), [](char c) {
+  return !name.empty() && name.size() <= kLongestName && std::none_of(name.begin(), name.end(), [](char c) {
     return static_cast<unsigned char>(c) < 0x20 || static_cast<unsigned char>(c) == 0x7F;
   });
 }
@@ -102,7 +105,7 @@ class HeaderReader {
     }
     for (const auto& [key, text] : value.items()) {
       if (!text.is_string()) {
-        fail("__metadata__ \"{}\" is {}, wanted a string", key, shown(text));
+        fail("__metadata__ \"{}\" is {}, wanted a string", one_line(key), shown(text));
       }
       header_.metadata.emplace(key, text.get<std::string>());
     }
@@ -110,7 +113,8 @@ class HeaderReader {
 
   TensorEntry read_entry(const std::string& name, const Json& value) const {
     if (!is_plain_name(name)) {
-      fail("tensor name {} is empty or holds control characters", shown(Json(name)));
+      fail("tensor name {} is empty, longer than {} bytes or holds control characters", shown(Json(name)),
+           kLongestName);
     }
     if (!value.is_object()) {
       fail("tensor {}: {}, wanted an object with dtype, shape and data_offsets", name, shown(value));
@@ -191,7 +195,7 @@ class HeaderReader {
     }
     std::sort(names.begin(), names.end());
     if (const auto twice = std::adjacent_find(names.begin(), names.end()); twice != names.end()) {
-      fail("key \"{}\" is given twice", *twice);
+      fail("key \"{}\" is given twice", one_line(*twice));
     }
   }
 
@@ -265,7 +269,7 @@ SafetensorsHeader parse_safetensors_header(std::span<const std::byte> start, uin
   HeaderReader reader(name, file_size - kPrefixBytes - length);
   JsonFault fault;
   if (!parse_json_members(text, [&](const std::string& key, const Json& value) { reader.add(key, value); }, fault,
-                          {.depth = kHeaderDepth})) {
+                          {.depth = kHeaderDepth, .token = kLongestToken})) {
     throw ModelError("{}: header, line {}, column {}: {}", name, fault.line, fault.column, fault.what);
   }
   auto header = reader.finish();

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "phi3/containment.h"
 #include "phi3/faults.h"
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/log.h"
@@ -119,7 +120,7 @@ std::vector<std::pair<std::string, T>> read_patterns(Fields& fields, const char*
   for (const auto& [pattern, number] : value->items()) {
     const bool right = std::is_integral_v<T> ? number.is_number_integer() : number.is_number();
     if (!right || number <= 0) {
-      fields.fault(key, "\"{}\" is {}, wanted a {} above 0", pattern, shown(number),
+      fields.fault(key, "{} is {}, wanted a {} above 0", shown(Json(pattern)), shown(number),
                    std::is_integral_v<T> ? "whole number" : "number");
       continue;
     }
@@ -208,6 +209,9 @@ AdapterConfig parse_adapter_config(const Json& json, const std::string& place) {
 
 AdapterConfig read_adapter_config(const std::string& folder) {
   const std::string path = folder + "/adapter_config.json";
+  if (leads_out(folder, path)) {
+    throw CheckpointError("{}: a link that leads out of the adapter folder; copy the file into the folder", path);
+  }
   return parse_adapter_config(io::read_json_file<CheckpointError>(path), path);
 }
 

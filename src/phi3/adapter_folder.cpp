@@ -1,5 +1,6 @@
 #include "phi3tune/phi3/adapter_folder.h"
 
+#include <cstring>
 #include <filesystem>
 #include <map>
 #include <optional>
@@ -17,7 +18,8 @@ io::SafetensorsFile open_weights(const std::string& folder) {
   const std::string path = folder + "/" + kWeights;
   std::error_code code;
   if (!std::filesystem::exists(path, code)) {
-    for (const char* pickle : {"adapter_model.bin", "adapter_model.pt"}) {
+    for (const char* ending : {"bin", "pt", "pth", "ckpt", "pkl"}) {
+      const std::string pickle = fmt::format("adapter_model.{}", ending);
       if (std::filesystem::exists(folder + "/" + pickle, code)) {
         throw CheckpointError(
             "{}: the adapter's weights are in a pickle file ({}), which can run code when it is read and is never "
@@ -34,6 +36,32 @@ io::SafetensorsFile open_weights(const std::string& folder) {
     return io::SafetensorsFile::open(path);
   } catch (const ModelError& error) {
     throw CheckpointError(error.what());
+  }
+}
+
+// All bits of the exponent set: infinity or not a number.
+template <typename Bits>
+bool is_finite(std::span<const std::byte> data, Bits exponent) {
+  Bits bits{};
+  for (size_t i = 0; i + sizeof bits <= data.size(); i += sizeof bits) {
+    std::memcpy(&bits, data.data() + i, sizeof bits);
+    if ((bits & exponent) == exponent) {
+      return false;
+    }
+  }
+  return true;
+}
+
+// An update that is not finite makes every answer of the model so.
+void check_finite(const io::SafetensorsFile& file, const io::TensorEntry& entry, Faults& faults) {
+  const auto data = file.data(entry);
+  const bool finite = entry.dtype == io::DType::kF32    ? is_finite<uint32_t>(data, 0x7F800000)
+                      : entry.dtype == io::DType::kBF16 ? is_finite<uint16_t>(data, 0x7F80)
+                      : entry.dtype == io::DType::kF16  ? is_finite<uint16_t>(data, 0x7C00)
+                                                        : true;
+  file.release(entry);
+  if (!finite) {
+    faults.add(file.path(), "{} holds values that are not finite", entry.name);
   }
 }
 
@@ -100,6 +128,7 @@ AdapterFolder AdapterFolder::open(const std::string& folder) {
       faults.add(file, "{} is not the name of a LoRA tensor (base_model.model.<module>.lora_A.weight)", entry.name);
       continue;
     }
+    check_finite(adapter.file_, entry, faults);
     auto& module = modules[name->module];
     module.path = name->module;
     (name->half == 'A' ? module.a : module.b) = &entry;
@@ -108,7 +137,11 @@ AdapterFolder AdapterFolder::open(const std::string& folder) {
     faults.add(file, "no tensors, wanted LoRA pairs");
   }
   for (const auto& [path, module] : modules) {
-    check_module(module, adapter.config_, file, faults);
+    try {
+      check_module(module, adapter.config_, file, faults);
+    } catch (const CheckpointError& error) {  // a pattern that takes too long
+      throw CheckpointError("{}/adapter_config.json: {}", folder, error.what());
+    }
     adapter.modules_.push_back(module);
   }
   if (!faults.empty()) {

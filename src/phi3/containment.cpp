@@ -35,4 +35,15 @@ bool lies_inside(const std::string& folder, const std::string& path) {
          is_below(real_folder.parent_path().parent_path() / "blobs", real_path);
 }
 
+bool leads_out(const std::string& folder, const std::string& path) {
+  std::error_code code;
+  return std::filesystem::exists(path, code) && !lies_inside(folder, path);
+}
+
+bool is_pickle_name(const std::string& name) {
+  const auto extension = std::filesystem::path(name).extension().string();
+  return extension == ".bin" || extension == ".pt" || extension == ".pth" || extension == ".ckpt" ||
+         extension == ".pkl" || extension == ".pickle";
+}
+
 }  // namespace phi3tune::phi3

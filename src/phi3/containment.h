@@ -13,5 +13,10 @@ bool is_bare_name(std::string_view name) noexcept;
 // layout of huggingface_hub: in <repo>/snapshots/<revision>, files are links into <repo>/blobs. False when the file
 // does not exist.
 bool lies_inside(const std::string& folder, const std::string& path);
+// True if there is something at `path` that does not lie inside.
+bool leads_out(const std::string& folder, const std::string& path);
+
+// True for the endings of pickle files, which are never opened.
+bool is_pickle_name(const std::string& name);
 
 }  // namespace phi3tune::phi3

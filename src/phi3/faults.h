@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "phi3tune/core/text.h"
 #include "phi3tune/io/json.h"
 
 namespace phi3tune::phi3 {
@@ -17,16 +18,30 @@ class Faults {
   // A line "place: ...".
   template <typename... Args>
   void add(const std::string& place, fmt::format_string<Args...> format, Args&&... args) {
-    lines_.push_back(place + ": " + fmt::format(format, std::forward<Args>(args)...));
+    if (++count_ <= kMost) {
+      lines_.push_back(place + ": " + one_line(fmt::format(format, std::forward<Args>(args)...)));
+    } else {
+      left_out_ = place;
+    }
   }
   // Whole lines, as another error carried them.
-  void add_lines(const std::string& lines) { lines_.push_back(lines); }
+  void add_lines(const std::string& lines) {
+    ++whole_;
+    lines_.push_back(lines);
+  }
 
-  bool empty() const noexcept { return lines_.empty(); }
-  size_t size() const noexcept { return lines_.size(); }
-  std::string text() const { return fmt::format("{}", fmt::join(lines_, "\n")); }
+  bool empty() const noexcept { return size() == 0; }
+  size_t size() const noexcept { return count_ + whole_; }
+  std::string text() const {
+    const std::string more = count_ <= kMost ? "" : fmt::format("\n{}: and {} more faults", left_out_, count_ - kMost);
+    return fmt::format("{}{}", fmt::join(lines_, "\n"), more);
+  }
 
  private:
+  static constexpr size_t kMost = 100;  // more are counted, not listed
+  size_t count_ = 0;
+  size_t whole_ = 0;
+  std::string left_out_;  // the last place of those
   std::vector<std::string> lines_;
 };
 

@@ -19,12 +19,6 @@ bool exists(const std::string& path) {
   return std::filesystem::symlink_status(path, code).type() != std::filesystem::file_type::not_found && !code;
 }
 
-bool is_pickle_name(const std::string& name) {
-  const auto extension = std::filesystem::path(name).extension().string();
-  return extension == ".bin" || extension == ".pt" || extension == ".pth" || extension == ".ckpt" ||
-         extension == ".pkl" || extension == ".pickle";
-}
-
 // No weights where they should be: say what is there instead.
 void report_no_weights(const std::string& folder, Faults& faults) {
   std::vector<std::string> names;

@@ -9,6 +9,8 @@
 #include <string>
 #include <utility>
 
+#include "phi3tune/core/text.h"
+
 namespace phi3tune {
 
 // Process exit codes.
@@ -23,13 +25,14 @@ enum class ExitCode : int {
   kInterrupted = 75  // stopped by a signal after saving: run the same command again
 };
 
-// The message may hold several lines, one fault a line.
+// The message may hold several lines, one fault a line. Whatever a file puts into it, it is fit for a terminal
+// (plain_lines).
 class Error : public std::runtime_error {
  public:
   ExitCode exit_code() const noexcept { return exit_code_; }
 
  protected:
-  Error(ExitCode code, const std::string& message) : std::runtime_error(message), exit_code_(code) {}
+  Error(ExitCode code, const std::string& message) : std::runtime_error(plain_lines(message)), exit_code_(code) {}
 
  private:
   ExitCode exit_code_;

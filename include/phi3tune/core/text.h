@@ -17,6 +17,13 @@ size_t find_invalid_utf8(std::string_view text) noexcept;
 char32_t next_code_point(std::string_view text, size_t& offset) noexcept;
 void append_utf8(std::string& out, char32_t code_point);
 
+// Text that came from a file of others, fit for a terminal, a log and a report of one line a fault. Control characters
+// (also the invisible ones of Unicode that turn the direction of writing) and bytes that are not UTF-8 become \x1b or
+// \u{202e}; a line of more than 1500 bytes is cut in its middle.
+std::string plain_lines(std::string_view text);
+// The same, and newlines become \n: what stands inside a line.
+std::string one_line(std::string_view text);
+
 // The candidate with the smallest edit distance to `word`, if it is near enough to be a slip of the pen
 // (at most 1/3 of the word's length, transpositions count once).
 std::optional<std::string_view> nearest_name(std::string_view word, std::span<const std::string_view> candidates);

@@ -7,7 +7,9 @@
 namespace phi3tune::data {
 namespace {
 
-constexpr size_t kLargestFile = size_t{64} << 20;
+constexpr size_t kLargestFile = size_t{32} << 20;
+// Phi-4-mini's has 200,000 pieces and 446,000 merges, each of which may be a list of two.
+constexpr io::JsonLimits kLimits{.values = 2'000'000};
 
 std::string type_of(const JsonField& field) { return field.member("type").text(); }
 
@@ -42,15 +44,18 @@ void read_vocabulary(const JsonField& field, Vocabulary& vocabulary) {
   const io::Json& pieces = field.object();
   vocabulary.reserve(pieces.size());
   for (const auto& [piece, id] : pieces.items()) {
-    const JsonField entry{&id, fmt::format("{}[{}]", field.place, json_quoted(piece))};
-    const auto number = static_cast<int32_t>(entry.integer(0, Vocabulary::kIdLimit - 1));
+    const auto place = [&, &name = piece] { return fmt::format("{}[{}]", field.place, json_quoted(name)); };
+    if (!id.is_number_integer() || id < 0 || id >= Vocabulary::kIdLimit) {
+      (void)JsonField{&id, place()}.integer(0, Vocabulary::kIdLimit - 1);
+    }
+    const auto number = id.get<int32_t>();
     switch (vocabulary.add(piece, number)) {
       case Vocabulary::Added::kYes:
         break;
       case Vocabulary::Added::kPieceTaken:
-        throw ModelError("{}: the piece is there twice", entry.place);
+        throw ModelError("{}: the piece is there twice", place());
       case Vocabulary::Added::kIdTaken:
-        throw ModelError("{}: id {} belongs to the piece {} already", entry.place, number,
+        throw ModelError("{}: id {} belongs to the piece {} already", place(), number,
                          json_quoted(vocabulary.piece(number)));
     }
   }
@@ -60,17 +65,23 @@ void read_vocabulary(const JsonField& field, Vocabulary& vocabulary) {
 }
 
 // "a b" or ["a", "b"].
-std::array<std::string_view, 2> merge_halves(const JsonField& merge) {
-  if (merge.value->is_array()) {
-    if (merge.value->size() != 2) {
-      merge.refuse("two pieces");
+std::array<std::string_view, 2> merge_halves(const io::Json& merge, const auto& place) {
+  const auto text_of = [](const io::Json& value) -> std::string_view { return value.get_ref<const std::string&>(); };
+  if (merge.is_array()) {
+    if (merge.size() != 2) {
+      JsonField{&merge, place()}.refuse("two pieces");
     }
-    return {merge.item(0).text(), merge.item(1).text()};
+    for (const size_t half : {0, 1}) {
+      if (!merge[half].is_string()) {
+        (void)JsonField{&merge, place()}.item(half).text();
+      }
+    }
+    return {text_of(merge[0]), text_of(merge[1])};
   }
-  const std::string_view text = merge.value->is_string() ? std::string_view(merge.text()) : std::string_view();
+  const std::string_view text = merge.is_string() ? text_of(merge) : std::string_view();
   const size_t space = text.find(' ');
   if (space == std::string_view::npos || text.find(' ', space + 1) != std::string_view::npos) {
-    merge.refuse(R"("piece piece" or ["piece", "piece"])");
+    JsonField{&merge, place()}.refuse(R"("piece piece" or ["piece", "piece"])");
   }
   return {text.substr(0, space), text.substr(space + 1)};
 }
@@ -92,8 +103,8 @@ void read_merges(const JsonField& field, TokenizerDefinition& definition) {
     if (list[i].is_string() && list[i].get_ref<const std::string&>().starts_with("#version")) {
       continue;
     }
-    const JsonField merge{&list[i], fmt::format("{}[{}]", field.place, i)};
-    const auto [left, right] = merge_halves(merge);
+    const auto place = [&] { return fmt::format("{}[{}]", field.place, i); };
+    const auto [left, right] = merge_halves(list[i], place);
     product.assign(left);
     product += right;
     const std::array<std::string_view, 3> names = {left, right, product};
@@ -101,7 +112,7 @@ void read_merges(const JsonField& field, TokenizerDefinition& definition) {
     for (size_t part = 0; part < names.size(); ++part) {
       ids[part] = definition.vocabulary.find(names[part]);
       if (ids[part] < 0) {
-        throw ModelError("{}: {} is not a piece of model.vocab", merge.place, json_quoted(names[part]));
+        throw ModelError("{}: {} is not a piece of model.vocab", place(), json_quoted(names[part]));
       }
     }
     definition.joins_across_marks = definition.joins_across_marks || has_mark_after_other(product);
@@ -269,7 +280,7 @@ std::optional<std::string> first_special(const JsonField& field) {
 }  // namespace
 
 TokenizerDefinition read_tokenizer_json(const std::string& path) {
-  const io::Json file = io::read_json_file<ModelError>(path, kLargestFile);
+  const io::Json file = io::read_json_file<ModelError>(path, kLargestFile, kLimits);
   const JsonField root{&file, path + ": "};
   (void)root.object();
   TokenizerDefinition definition;

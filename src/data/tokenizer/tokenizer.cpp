@@ -11,6 +11,7 @@
 #include "data/tokenizer/definition.h"
 #include "data/tokenizer/readers.h"
 #include "data/tokenizer/segment_encoder.h"
+#include "phi3/containment.h"
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/hash.h"
 #include "phi3tune/core/text.h"
@@ -167,6 +168,11 @@ Tokenizer Tokenizer::open(const std::string& folder) {
     throw ModelError(
         "{}: neither {} nor {} is there; copy one of them, with tokenizer_config.json, from the base model", folder,
         kJsonFile, kModelFile);
+  }
+  for (const char* name : kFiles) {
+    if (const std::string path = in_folder(folder, name); phi3::leads_out(folder, path)) {
+      throw ModelError("{}: a link that leads out of the folder; copy the file into the folder", path);
+    }
   }
   TokenizerDefinition definition = has_json ? read_tokenizer_json(json) : read_sentencepiece_model(model);
   if (has_json && has_model) {

@@ -6,6 +6,8 @@
 #include <limits>
 #include <vector>
 
+#include "phi3tune/core/error.h"
+
 namespace phi3tune {
 namespace {
 
@@ -153,6 +155,43 @@ TEST(Durations, WhatCanBeReadTwoWaysOrNoneIsRefused) {
     EXPECT_EQ(parse_duration(text), std::nullopt) << "\"" << text << '"';
   }
   EXPECT_EQ(parse_duration("9" + std::string(400, '9') + "s"), std::nullopt);
+}
+
+TEST(PlainText, WhatCommandsATerminalIsShownInstead) {
+  EXPECT_EQ(plain_lines("a\x1b[2J\x7f\tb"), "a\\x1b[2J\\x7f\\tb");
+  EXPECT_EQ(plain_lines("one\ntwo"), "one\ntwo");
+  EXPECT_EQ(one_line("one\ntwo"), "one\\ntwo");
+  EXPECT_EQ(plain_lines("\xff\xc0\xaf"), "\\xff\\xc0\\xaf");
+  EXPECT_EQ(plain_lines("\xc2\x9b"
+                        "31m"),
+            "\\u{009b}31m");  // CSI in one character
+  EXPECT_EQ(plain_lines("\xe2\x80\xae"
+                        "abc"),
+            "\\u{202e}abc");  // right to left from here
+  EXPECT_EQ(plain_lines("Gr\xc3\xb6\xc3\x9f"
+                        "e \xf0\x9f\x98\x80"),
+            "Gr\xc3\xb6\xc3\x9f"
+            "e \xf0\x9f\x98\x80");
+}
+
+TEST(PlainText, LongLinesAreCutBetweenCharacters) {
+  std::string umlauts;
+  for (int i = 0; i < 5000; ++i) {
+    umlauts += "\xc3\xbc";
+  }
+  for (const std::string before : {"", "x"}) {
+    const auto cut = plain_lines(before + umlauts + "\nshort");
+    EXPECT_EQ(find_invalid_utf8(cut), std::string_view::npos);
+    EXPECT_EQ(cut.find("\\x"), std::string::npos) << cut;
+    EXPECT_LT(cut.size(), 1600u);
+    EXPECT_NE(cut.find("bytes left out"), std::string::npos);
+    EXPECT_TRUE(cut.ends_with("\nshort"));
+  }
+  EXPECT_EQ(plain_lines(std::string(1500, 'a')), std::string(1500, 'a'));
+}
+
+TEST(PlainText, AnErrorsMessageIsPlain) {
+  EXPECT_STREQ(DataError("name \"{}\"\nsecond", "\x1b]0;x\x07").what(), "name \"\\x1b]0;x\\x07\"\nsecond");
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // Files of a tokenizer that are wrong, or say what is not supported: each is a ModelError that names file and field.
 #include <gmock/gmock.h>
 
+#include <filesystem>
 #include <functional>
 #include <string>
 #include <vector>
@@ -419,6 +420,16 @@ TEST_F(SentencePieceFile, MustAgreeWithTokenizerJson) {
 TEST_F(SentencePieceFile, AddedTokensWithoutFlagsAreRefused) {
   folder_.write("added_tokens.json", R"({"<|end|>": 1600})");
   EXPECT_THAT(fault(model_), HasSubstr("added_tokens_decoder"));
+}
+
+TEST_F(SentencePieceFile, LinksThatLeadOutOfTheFolderAreNotFollowed) {
+  const test::TempFolder outside;
+  for (const char* name : {"tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json"}) {
+    outside.write(name, "{}");
+    std::filesystem::create_symlink(outside / name, folder_ / name);
+    EXPECT_THAT(fault(model_), AllOf(HasSubstr(name), HasSubstr("leads out")));
+    std::filesystem::remove(folder_ / name);
+  }
 }
 
 }  // namespace

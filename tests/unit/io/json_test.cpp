@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "phi3tune/core/error.h"
 #include "phi3tune/io/json_members.h"
@@ -171,6 +172,41 @@ TEST(TextFile, SizeLimitIsExact) {
   const auto path = folder.write("five", "12345");
   EXPECT_EQ(read_text_file<DataError>(path, 5), "12345");
   EXPECT_THAT(message_of<DataError>([&] { read_text_file<DataError>(path, 4); }), HasSubstr("larger than 4 B"));
+}
+
+TEST(JsonSize, ValuesAndMembersAndTokensAreBounded) {
+  const auto fault_of = [](const std::string& text, const JsonLimits& limits) {
+    Json value;
+    JsonFault fault;
+    return parse_json(text, value, fault, limits) ? std::string("good") : fault.what;
+  };
+  EXPECT_EQ(fault_of("[1, [2], {}]", {.values = 5}), "good");
+  EXPECT_EQ(fault_of("[1, [2], {}]", {.values = 4}), "more than 4 values");
+  EXPECT_EQ(fault_of(R"({"a": 1, "b": {"c": 1, "d": 2}})", {.members = 2}), "good");
+  EXPECT_EQ(fault_of(R"({"a": {"c": 1, "d": 2, "e": 3}})", {.members = 2}), "more than 2 members in one object");
+  EXPECT_EQ(fault_of(R"(["abcdefg"])", {.token = 8}), "good");
+  EXPECT_EQ(fault_of(R"(["abc\"efgh"])", {.token = 8}), "more than 8 B in one piece");
+  EXPECT_EQ(fault_of("[" + std::string(9, ' ') + "1]", {.token = 8}), "more than 8 B in one piece");
+  EXPECT_EQ(fault_of("[" + std::string(9, '1') + "]", {.token = 8}), "more than 8 B in one piece");
+}
+
+TEST(JsonSize, AFaultOfManyKeysIsStillTheRepeatedOne) {
+  std::string text = "{";
+  for (int i = 0; i < 1000; ++i) {
+    text += "\"k" + std::to_string(i) + "\": 0, ";
+  }
+  Json value;
+  JsonFault fault;
+  EXPECT_TRUE(parse_json(text + "\"last\": 0}", value, fault)) << fault.what;
+  EXPECT_FALSE(parse_json(text + "\"k500\": 0}", value, fault));
+  EXPECT_EQ(fault.what, "key \"k500\" is given twice in one object");
+}
+
+TEST(TextFile, OneThatIsTooLargeIsNotRead) {
+  const TempFolder folder;
+  const auto path = folder.write("large", "");
+  ASSERT_EQ(::truncate(path.c_str(), off_t{10'000'000'000}), 0);
+  EXPECT_THAT(message_of<DataError>([&] { read_json_file<DataError>(path); }), HasSubstr("larger than 4.0 MiB"));
 }
 
 }  // namespace

@@ -228,5 +228,20 @@ TEST(Safetensors, EveryDtypeHasTheNameAndSizeOfTheFormat) {
   }
 }
 
+TEST(Safetensors, NamesAndTextsAreOfModestLength) {
+  const TempFolder folder;
+  const auto open = [&](const std::string& header) {
+    const auto path = folder.write("f", file_of(header, 0));
+    return message_of<ModelError>([&] { SafetensorsFile::open(path); });
+  };
+  const std::string longest(4096, 'n');
+  EXPECT_NO_THROW(
+      SafetensorsFile::open(folder.write("f", file_of("{" + entry(longest, "U8", "[0]", "[0,0]") + "}", 0))));
+  const auto message = open("{" + entry(longest + "n", "U8", "[0]", "[0,0]") + "}");
+  EXPECT_THAT(message, ::testing::HasSubstr("longer than 4096 bytes"));
+  EXPECT_LT(message.size(), 400u);
+  EXPECT_THAT(open("{" + std::string(17 << 20, ' ') + "}"), ::testing::HasSubstr("16.0 MiB in one piece"));
+}
+
 }  // namespace
 }  // namespace phi3tune::io

@@ -1,7 +1,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <functional>
 
 #include "phi3tune/core/error.h"
@@ -247,6 +249,66 @@ TEST(AdapterFolder, PickleAndMissingFilesAreNamed) {
   EXPECT_THAT(message_of<CheckpointError>([&] { AdapterFolder::open(folder.path()); }), HasSubstr("never opened"));
   folder.write("adapter_model.safetensors", "short");
   EXPECT_THAT(message_of<CheckpointError>([&] { AdapterFolder::open(folder.path()); }), HasSubstr("too short"));
+}
+
+TEST(AdapterFolder, ValuesThatAreNotFiniteAreNamed) {
+  const std::string module = "base_model.model.model.layers.0.self_attn.o_proj";
+  const auto write = [&](const TempFolder& folder, io::DType dtype, std::vector<uint16_t> values) {
+    const std::vector<float> zeros(32);
+    const auto bytes = std::as_bytes(std::span(values));
+    folder.write("adapter_config.json", adapter_config_text({.rank = 4,
+                                                             .target_modules = {"o_proj"},
+                                                             .target_regex = "",
+                                                             .rank_pattern = {},
+                                                             .alpha_pattern = {},
+                                                             .base_model_name_or_path = ""}));
+    const auto in = static_cast<int64_t>(bytes.size() / io::dtype_size(dtype) / 4);
+    io::write_safetensors(folder / "adapter_model.safetensors",
+                          {{module + ".lora_A.weight", dtype, {4, in}, bytes},
+                           {module + ".lora_B.weight", io::DType::kF32, {8, 4}, std::as_bytes(std::span(zeros))}});
+  };
+  struct Pattern {
+    io::DType dtype;
+    std::vector<uint16_t> bad;  // the last value, from its lowest bits
+    std::vector<uint16_t> largest;
+  };
+  const Pattern patterns[] = {{io::DType::kF32, {0, 0x7F80}, {0xFFFF, 0xFF7F}},
+                              {io::DType::kF32, {1, 0xFFC0}, {1, 0x0080}},
+                              {io::DType::kBF16, {0x7F80}, {0x7F7F}},
+                              {io::DType::kF16, {0xFE00}, {0xFBFF}}};
+  for (const auto& pattern : patterns) {
+    const TempFolder folder;
+    std::vector<uint16_t> values(16 * pattern.bad.size());
+    std::copy(pattern.largest.begin(), pattern.largest.end(), values.end() - static_cast<int>(pattern.largest.size()));
+    write(folder, pattern.dtype, values);
+    EXPECT_NO_THROW(AdapterFolder::open(folder.path()));
+    std::copy(pattern.bad.begin(), pattern.bad.end(), values.end() - static_cast<int>(pattern.bad.size()));
+    write(folder, pattern.dtype, values);
+    EXPECT_THAT(message_of<CheckpointError>([&] { AdapterFolder::open(folder.path()); }),
+                HasSubstr(module + ".lora_A.weight holds values that are not finite"));
+  }
+}
+
+TEST(AdapterFolder, NothingOutsideTheFolderIsRead) {
+  const TempFolder folder;
+  const TempFolder outside;
+  outside.write("adapter_config.json",
+                R"({"peft_type": "LORA", "r": 1, "lora_alpha": 1, "target_modules": "all-linear"})");
+  std::filesystem::create_symlink(outside / "adapter_config.json", folder / "adapter_config.json");
+  EXPECT_THAT(message_of<CheckpointError>([&] { read_adapter_config(folder.path()); }), HasSubstr("leads out"));
+}
+
+TEST(AdapterFolder, ManyFaultsAreCounted) {
+  const TempFolder folder;
+  const std::string module = "base_model.model.model.layers.";
+  std::vector<std::pair<std::string, std::vector<int64_t>>> tensors;
+  for (int i = 0; i < 150; ++i) {
+    tensors.push_back({"wrong" + std::to_string(i), {1}});
+  }
+  write_adapter(folder, tensors);
+  const auto message = message_of<CheckpointError>([&] { AdapterFolder::open(folder.path()); });
+  EXPECT_EQ(std::count(message.begin(), message.end(), '\n'), 100);
+  EXPECT_THAT(message, HasSubstr("adapter_model.safetensors: and 50 more faults"));
 }
 
 }  // namespace

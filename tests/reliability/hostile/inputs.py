@@ -113,7 +113,7 @@ def bytes_of_lines():
     yield "a comma at the end of an object", b'{"text": "a",}\n', ":1:", ""
     yield "a comma at the end of a list", b'{"messages": [{"role": "user", "content": "a"},]}\n', ":1:", ""
     yield "a comment", b'{"text": "a"} // mine\n', ":1:", ""
-    yield "a key without quotes", b'{text: "a"}\n', ":1:2", ""
+    yield "a key without quotes", b'{text: "a"}\n', ":1:3", ""
     yield "a raw newline in a text", b'{"text": "a\nb"}\n', ":1:", ""
     yield "a raw tab in a text", b'{"text": "a\tb"}\n', ":1:12", ""
     yield "a wrong escape", b'{"text": "\\q"}\n', ":1:", ""
@@ -173,7 +173,7 @@ def meaning_of_records():
     yield "another format in the middle", GOOD + record(text="a"), ":5", "like the record at"
     yield "a broken line in the middle", GOOD + b"{\n" + GOOD, ":5:", ""
     yield "ShareGPT without from", record(conversations=[{"value": "a"}]), ":1", "from"
-    yield "ShareGPT of an unknown speaker", record(conversations=[{"from": "bard", "value": "a"}]), ":1", "bard"
+    yield "ShareGPT of an unknown speaker", record(conversations=[{"from": "narrator", "value": "a"}]), ":1", "narrator"
     yield "ShareGPT without value", record(conversations=[{"from": "human"}]), ":1", "value"
     yield "ShareGPT as text", record(conversations="a"), ":1", "conversations"
     yield "Alpaca without text", record(instruction=1, output="b"), ":1", "instruction"
@@ -274,20 +274,20 @@ def tokenizer_cases():
 
     def model(change):
         return in_json(JSON, lambda t: change(t["model"]))
-    add("not there", lambda f: (f / JSON).unlink(), "tokenizer")
+    rows.append(Case("tokenizer: not there", lambda f: (f / JSON).unlink(), PREVIEW, INPUT, "model: neither tokenizer.json"))
     add("empty", replace(JSON, b""), "tokenizer.json:1:1")
     add("cut", lambda f: (f / JSON).write_bytes((f / JSON).read_bytes()[:5000]), "tokenizer.json:", "ends too early")
     add("a list", replace(JSON, b"[]"), "wanted an object")
-    add("no model", without("model", JSON), "model: found nothing")
+    add("no model", without("model", JSON), "model: not there")
     add("another model", model(lambda m: m.update(type="Unigram")), "model.type")
-    add("no vocabulary", model(lambda m: m.pop("vocab")), "model.vocab: found nothing")
+    add("no vocabulary", model(lambda m: m.pop("vocab")), "model.vocab: not there")
     add("an empty vocabulary", model(lambda m: m.update(vocab={})), "model.vocab: no pieces")
     add("an id as text", model(lambda m: m["vocab"].update(q1="7")), 'model.vocab["q1"]: found "7"')
     add("an id twice", model(lambda m: m["vocab"].update(q1=5)), "id 5 belongs to the piece")
     add("an id with a fraction", model(lambda m: m["vocab"].update(q1=1.5)), 'model.vocab["q1"]')
-    add("no merges", model(lambda m: m.pop("merges")), "model.merges: found nothing")
+    add("no merges", model(lambda m: m.pop("merges")), "model.merges: not there")
     add("a merge of three", model(lambda m: m["merges"].insert(0, "a b c")), "model.merges[0]")
-    add("a merge of one", model(lambda m: m["merges"].insert(0, ["a"])), "model.merges[0]: found [\"a\"], wanted two pieces")
+    add("a merge of one", model(lambda m: m["merges"].insert(0, ["a"])), "model.merges[0]: found an array of 1, wanted two pieces")
     add("a merge of unknown pieces", model(lambda m: m["merges"].insert(0, "qq zz")), "model.merges[0]", "is not a piece")
     add("a merge as a number", model(lambda m: m["merges"].insert(0, 5)), "model.merges[0]")
     add("dropout", model(lambda m: m.update(dropout=0.1)), "model.dropout")

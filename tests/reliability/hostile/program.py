@@ -79,7 +79,7 @@ def faults_of(case, ended):
     broken = []
     if ended.code not in case.codes:
         broken.append(f"exit {ended.code}, wanted {' or '.join(map(str, case.codes))}")
-    if ended.out:
+    if ended.out and not case.speaks:
         broken.append(f"standard output: {ended.out[:80]!r}")
     if not ended.errors:
         broken.append("no error line")
@@ -106,8 +106,9 @@ class Case:
     codes: exit codes that are right. says: texts of the report, the place among them. lines: how many faults there are.
     """
 
-    def __init__(self, name, make, words, codes, *says, lines=None, around=False):
+    def __init__(self, name, make, words, codes, *says, lines=None, around=False, speaks=False):
         self.name, self.make, self.words = name, make, words
         self.codes = codes if isinstance(codes, tuple) else (codes,)
         self.says, self.lines = says, lines
+        self.speaks = speaks  # a report of what can still be used goes to standard output
         self.around = around  # something of the case lies outside the folder and must not be opened

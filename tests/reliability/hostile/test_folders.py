@@ -9,7 +9,7 @@ import folders
 import program
 import sound
 
-CASES = 147
+CASES = 148
 
 
 class Folders(unittest.TestCase):

@@ -5,11 +5,12 @@ import sys
 import tempfile
 import unittest
 
+import checkpoints
 import inputs
 import program
 import sound
 
-SETTINGS, DATA, MODELS, TOKENIZERS = 90, 90, 60, 30  # at least
+SETTINGS, DATA, MODELS, TOKENIZERS, CHECKPOINTS = 90, 90, 60, 30, 30  # at least
 
 
 class Inputs(unittest.TestCase):
@@ -26,7 +27,8 @@ class Inputs(unittest.TestCase):
         seconds, peak = [], []
         for number, case in enumerate(cases):
             with self.subTest(case.name):
-                folder = self.sound.copy(self.folder / f"{kind}-{number}")
+                folder = self.sound.copy(self.folder / f"{kind} {number}" / "case")
+                (folder.parent / "outside").mkdir()
                 case.make(folder)
                 ended = program.run(case.words, folder)
                 broken = program.faults_of(case, ended)
@@ -50,6 +52,13 @@ class Inputs(unittest.TestCase):
 
     def test_tokenizers(self):
         self.check("tokenizers", inputs.tokenizer_cases(), TOKENIZERS)
+
+    def test_checkpoints(self):
+        folder = self.sound.copy(self.folder / "checkpoint")
+        checkpoints.write(folder)
+        ended = program.run(checkpoints.INSPECT, folder)
+        self.assertEqual(ended.code, 0, ended.said())
+        self.check("checkpoints", checkpoints.checkpoint_cases(), CHECKPOINTS)
 
 
 if __name__ == "__main__":

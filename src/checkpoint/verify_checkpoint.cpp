@@ -1,10 +1,9 @@
-#include <filesystem>
-
 #include "checkpoint/checkpoint_parts.h"
 #include "checkpoint/faults.h"
 #include "checkpoint/training_state.h"
 #include "phi3tune/checkpoint/checkpoint.h"
 #include "phi3tune/config/run_layout.h"
+#include "phi3tune/phi3/checkpoint_folder.h"
 
 namespace phi3tune::checkpoint {
 namespace {
@@ -16,54 +15,20 @@ std::string without_trailing_slash(std::string path) {
   return path;
 }
 
-// The step that the manifest says, held against the folder's name.
-int64_t step_of(const io::Manifest& manifest, const std::string& folder, Faults& faults) {
-  const std::string place = folder + "/" + io::kManifestName;
-  const auto step = manifest.facts.find("step");
-  if (step == manifest.facts.end() || !step->is_number_unsigned()) {
-    faults.add("{}: facts: no step", place);
-    return -1;
-  }
-  const auto value = step->get<int64_t>();
-  if (const std::string name = std::filesystem::path(folder).filename().string(); name != checkpoint_name(value)) {
-    faults.add("{}: of step {}, whose folder is named {}, not {}", place, value, checkpoint_name(value), name);
-  }
-  return value;
-}
-
-void require_all_parts(const io::Manifest& manifest, const std::string& folder, Faults& faults) {
-  const std::string place = folder + "/" + io::kManifestName;
-  const std::vector<std::string> parts = config::checkpoint_parts();
-  for (const std::string& part : parts) {
-    if (!manifest.files.contains(part)) {
-      faults.add("{}: does not list {}", place, part);
-    }
-  }
-  for (const auto& [name, file] : manifest.files) {
-    if (std::find(parts.begin(), parts.end(), name) == parts.end()) {
-      faults.add("{}: lists {}, which is no part of a checkpoint", place, name);
-    }
-  }
-}
-
 }  // namespace
 
 VerifiedCheckpoint verify_checkpoint(const std::string& folder) {
   VerifiedCheckpoint checkpoint;
   checkpoint.folder = without_trailing_slash(folder);
   const io::Manifest manifest = io::read_manifest(checkpoint.folder);
-  const std::string place = checkpoint.folder + "/" + io::kManifestName;
-  if (manifest.kind != config::kCheckpointKind) {
-    throw CheckpointError("{}: of kind {}, wanted {}", place, io::Json(manifest.kind).dump(), config::kCheckpointKind);
-  }
   Faults faults;
-  checkpoint.step = step_of(manifest, checkpoint.folder, faults);
-  require_all_parts(manifest, checkpoint.folder, faults);
-  for (const std::string& fault : io::faults_of(checkpoint.folder, manifest)) {
+  for (const std::string& fault : phi3::faults_of_checkpoint(checkpoint.folder, manifest)) {
     faults.add("{}", fault);
   }
   faults.throw_if_any();
+  checkpoint.step = phi3::step_of(manifest).value();
 
+  const std::string place = checkpoint.folder + "/" + io::kManifestName;
   const auto record = manifest.facts.find("record");
   if (record == manifest.facts.end() || manifest.facts.size() != 2) {
     throw CheckpointError("{}: facts: wanted step and record", place);

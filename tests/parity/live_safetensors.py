@@ -7,6 +7,7 @@ our files are its own byte for byte. Every damaged file that it refuses, we refu
 held to.
 """
 import argparse
+import ctypes
 import json
 import os
 import random
@@ -25,7 +26,8 @@ SIZES = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E5M2": 1, "F8_E4M3": 1, "I16": 2, "U16
 WRITER = {"BOOL": "bool", "U8": "uint8", "I8": "int8", "F8_E5M2": "float8_e5m2", "F8_E4M3": "float8_e4m3fn", "I16": "int16", "U16": "uint16",
           "F16": "float16", "BF16": "bfloat16", "I32": "int32", "U32": "uint32", "F32": "float32", "F64": "float64", "I64": "int64", "U64": "uint64"}
 # What the library takes and we refuse, by the name of the damage; the reason is in the reader's header.
-STRICTER = {"a control character in a name", "an empty name", "a name of 5000 bytes", "a key that is not part of the format", "a dtype we do not know"}
+STRICTER = {"a control character in a name", "an empty name", "a name of 5000 bytes", "a key that is not part of the format", "a dtype we do not know",
+            "a name twice", "a space first"}
 
 
 def contents(seed, size):
@@ -51,8 +53,10 @@ def bytes_of(tensor):
 
 def theirs(spec):
     """The file as the reference library writes it."""
-    return safetensors.serialize({t["name"]: {"dtype": WRITER[t["dtype"]], "shape": t["shape"], "data": bytes_of(t)} for t in spec["tensors"]},
-                                 spec["metadata"] or None)
+    buffers = {t["name"]: ctypes.create_string_buffer(bytes_of(t), max(1, len(bytes_of(t)))) for t in spec["tensors"]}
+    tensors = {t["name"]: safetensors.TensorSpec(dtype=WRITER[t["dtype"]], shape=t["shape"], data_ptr=ctypes.addressof(buffers[t["name"]]),
+                                                 data_len=len(bytes_of(t))) for t in spec["tensors"]}
+    return bytes(safetensors.serialize(tensors, spec["metadata"] or None))
 
 
 def run(program, mode, lines):

@@ -38,7 +38,8 @@ Inspected describe(const std::string& path) {
     if (!model && !exists(path + "/" + config::kAdapterConfigName) && exists(path + "/" + config::kRecordName)) {
       return inspect_run_folder(path);
     }
-    const bool adapter = !model && exists(path + "/" + config::kAdapterConfigName);
+    const bool adapter =
+        !model && (exists(path + "/" + config::kAdapterConfigName) || exists(path + "/" + config::kAdapterTensorsName));
     return {adapter ? describe_adapter(path) : describe_model(path), {}, {}};
   }
   if (!exists(path)) {
@@ -50,7 +51,7 @@ Inspected describe(const std::string& path) {
         "{}: not something that can be inspected; wanted a model folder, an adapter folder, a checkpoint, the folder "
         "of a run or a .safetensors file{}",
         path,
-        extension == ".bin" || extension == ".pt" || extension == ".pth" || extension == ".ckpt"
+        extension == ".bin" || extension == ".pt" || extension == ".pth" || extension == ".ckpt" || extension == ".pkl"
             ? " (a pickle file is never opened)"
             : "");
   }

@@ -9,7 +9,7 @@ namespace {
 
 constexpr size_t kLargestFile = size_t{32} << 20;
 // Phi-4-mini's has 200,000 pieces and 446,000 merges, each of which may be a list of two.
-constexpr io::JsonLimits kLimits{.values = 2'000'000};
+constexpr io::JsonLimits kLimits{.values = 1'750'000};
 
 std::string type_of(const JsonField& field) { return field.member("type").text(); }
 

@@ -42,6 +42,7 @@ def describe(folder):
 def seal(folder, change=lambda value: value):
     value = describe(folder)
     value = change(value) or value
+    value["files"] = dict(sorted(value["files"].items()))  # as the program writes them
     (folder / MANIFEST).write_text(sealed(value))
 
 

@@ -187,7 +187,8 @@ void CommandLine::add_model_commands() {
   });
 
   auto* inspect =
-      add_command(app_, "inspect", "What a model folder, adapter or safetensors file holds, and whether it is sound",
+      add_command(app_, "inspect",
+                  "What a model folder, adapter, checkpoint, run or safetensors file holds, and whether it is sound",
                   "phi3-tune inspect runs/first/adapter");
   inspect->add_option("path", inspect_.path, "File or folder")->type_name("PATH")->required();
   inspect->callback([this] {

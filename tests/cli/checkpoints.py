@@ -58,7 +58,7 @@ def make(parent, step, **loop):
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         shutil.copyfile(ADAPTER / name, folder / name)
     (folder / "optimizer.safetensors").write_bytes(safetensors(moment1=[0.0] * 8, moment2=[0.0] * 8))
-    result = {"steps": step, "epoch": 1.5, "last_loss": 2.25, "trained_tokens": 99, "tokens": 120, "seconds": 3.5}
+    result = {"steps": step, "epoch": 1.5, "last_loss": 2.25, "trained_tokens": 99, "tokens": 120, "training_seconds": 3.5}
     state = {"format": 1, "loop": {"result": result, "best": None, **loop}}
     (folder / "training_state.json").write_text(json.dumps(state))
     write_manifest(folder, step)

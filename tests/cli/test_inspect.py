@@ -47,7 +47,8 @@ class Checkpoint(Inspect):
         self.assertIs(value["sound"], True)
         self.assertNotIn("faults", value)
         self.assertEqual((value["kind"], value["step"], value["run_name"]), ("checkpoint", 200, "tickets"))
-        self.assertEqual((value["epoch"], value["last_loss"], value["best_step"]), (1.5, 2.25, None))
+        self.assertEqual((value["epoch"], value["last_loss"], value["training_seconds"]), (1.5, 2.25, 3.5))
+        self.assertIsNone(value["best_step"])
         self.assertEqual(value["bytes"], sum(p.stat().st_size for p in self.path.iterdir() if p.name != "manifest.json"))
 
     def test_a_damaged_optimizer_leaves_the_adapter(self):

@@ -32,7 +32,7 @@ void describe_state(const std::string& folder, Json& json) {
   if (!state.contains(result)) {
     throw CheckpointError("{}/{}: there is no result of the loop in it", folder, config::kTrainingStateName);
   }
-  for (const char* name : {"epoch", "last_loss", "trained_tokens", "tokens", "seconds"}) {
+  for (const char* name : {"epoch", "last_loss", "trained_tokens", "tokens", "training_seconds"}) {
     json[name] = state.at(result).value(name, Json(nullptr));
   }
   const auto best = state.value("/loop/best"_json_pointer, Json(nullptr));

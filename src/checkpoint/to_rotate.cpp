@@ -12,9 +12,7 @@ std::vector<int64_t> to_rotate(std::vector<int64_t> steps, int64_t limit, std::o
     return {};
   }
   const int64_t newest = steps.back();
-  const bool best_is_there = best && std::binary_search(steps.begin(), steps.end(), *best);
-  const int64_t pinned = best_is_there && *best != newest ? 2 : 1;
-  int64_t too_many = static_cast<int64_t>(steps.size()) - std::max(limit, pinned);
+  int64_t too_many = static_cast<int64_t>(steps.size()) - limit;
   std::vector<int64_t> gone;
   for (const int64_t step : steps) {
     if (too_many > 0 && step != newest && step != best) {

@@ -63,6 +63,15 @@ std::vector<std::string> delete_known_files(const std::string& folder, const std
   return contents.foreign;
 }
 
+void delete_temporaries(const std::string& folder, const std::set<std::string>& names) {
+  for (const std::string& name : look_through(folder, names).known) {
+    const std::string path = folder + "/" + name;
+    if (!names.contains(name) && ::unlink(path.c_str()) != 0 && errno != ENOENT) {
+      throw ResourceError("{}: cannot delete: {}", path, std::strerror(errno));
+    }
+  }
+}
+
 std::string name_some(const std::vector<std::string>& names) {
   constexpr size_t kShown = 5;
   std::string text;

@@ -16,6 +16,9 @@ std::vector<std::string> foreign_names(const std::string& folder, const std::set
 std::vector<std::string> delete_known_files(const std::string& folder, const std::set<std::string>& names,
                                             const std::string& first = {});
 
+// Deletes what was left of writing those files directly in `folder` (".run.json.41-3.part"). Throws ResourceError.
+void delete_temporaries(const std::string& folder, const std::set<std::string>& names);
+
 // "a, b and 3 more"
 std::string name_some(const std::vector<std::string>& names);
 

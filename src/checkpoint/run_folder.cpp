@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <string_view>
 
+#include "checkpoint/known_files.h"
 #include "checkpoint/owned_files.h"
 #include "phi3tune/core/error.h"
 #include "phi3tune/io/atomic_file.h"
@@ -99,6 +100,7 @@ RunFolder RunFolder::prepare(const std::string& path, bool overwrite) {
   RunFolder folder(path, open_locked(path));
   folder.made_ = made;
   folder.started_at_ = utc_now();
+  delete_temporaries(path, {kRecordName});  // of a run that was killed before it had written its record
   const bool empty = fs::is_empty(path, code);
   if (code) {
     throw ResourceError("output_dir {}: cannot list the folder: {}", path, code.message());
@@ -140,6 +142,7 @@ RunFolder RunFolder::reopen(const std::string& path) {
     }
   }
   folder.files_.insert(kRecordName);
+  delete_temporaries(path, folder.files_);
   folder.reopened_ = true;
   return folder;
 }

@@ -193,6 +193,9 @@ int train(config::RunOptions run, const EngineContext& context) {
     }
     checkpoint::load_checkpoint(*start.from, adapters, trainer.optimizer().state());
     trainer.resume(start.from->state.loop, start.from->state.optimizer_step);
+    const auto& best = start.from->state.loop.best;
+    // What a run that was cut short between its save and the rotation did not get to.
+    checkpoints.rotate(run.save.save_total_limit, best ? std::optional(best->step) : std::nullopt);
   }
   if (run.save.save_total_limit == 0) {
     check_disk_space(folder.path(), parameters, run.save, trainer.planned_saves(), there);

@@ -55,6 +55,16 @@ TEST(RunFolder, AbsentOrEmptyFoldersAreMade) {
   EXPECT_NO_THROW(RunFolder::prepare(folder / "a/b/c/", true));
 }
 
+TEST(RunFolder, WhatAKilledRunLeftOfWritingItsRecordIsNothing) {
+  const TempFolder temp;
+  temp.write("out/.run.json.41-0.part", "{");
+  EXPECT_NO_THROW(RunFolder::prepare(temp / "out", false));
+  EXPECT_FALSE(fs::exists(temp / "out/.run.json.41-0.part"));
+  temp.write("out2/.thesis.txt.41-0.part", "ten years of work");
+  EXPECT_THROW(RunFolder::prepare(temp / "out2", false), ConfigError);
+  EXPECT_TRUE(fs::exists(temp / "out2/.thesis.txt.41-0.part"));
+}
+
 TEST(RunFolder, AnythingInItIsRefusedByName) {
   const TempFolder folder;
   folder.write("out/.hidden", "x");

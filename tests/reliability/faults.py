@@ -7,7 +7,7 @@ import os
 import pathlib
 
 SOURCE = pathlib.Path(__file__).resolve().parent.parent.parent
-LIBRARY = os.environ.get("PHI3TUNE_FAULTS", str(SOURCE / "build/bin/libphi3tune_faults.so"))
+LIBRARY = os.environ.get("PHI3TUNE_FAULTS", str(SOURCE / "build/bin/libfaults_for_tests.so"))
 
 INTERRUPTIBLE = {"open", "write", "fsync", "close", "truncate"}  # what may end with EINTR
 LISTING = ("opendir", "readdir", "statvfs")

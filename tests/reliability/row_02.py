@@ -12,7 +12,7 @@ TITLE = "SIGKILL at every file call"
 
 def run(context):
     started = time.monotonic()
-    with context.bench() as bench:
+    with context.bench(**traces.SWEPT) as bench:
         expected = bench.undisturbed()
         traced = traces.Traced(bench)
         cases = [(call.n, "kill") for call in traced.calls]

@@ -26,7 +26,7 @@ SETTINGS_OF_A_RUN = {
     "base_model": "model", "datasets": [{"path": "data.jsonl"}], "test_datasets": [{"path": "validation.jsonl"}], "sequence_len": 64,
     "micro_batch_size": 1, "gradient_accumulation_steps": 2, "max_steps": 8, "learning_rate": 1e-2, "lora_r": 2, "lora_dropout": 0.1,
     "logging_steps": 1, "sample_packing": True, "eval_steps": 3, "save_steps": 2, "save_total_limit": 2, "save_best": True, "threads": 1,
-    "bf16": False, "progress": "none"}
+    "bf16": False, "progress": "none", "lora_target_modules": ["o_proj"]}  # few tensors: fewer calls to break
 RESUMED = re.compile(r"going on from .*?step-0*(\d+)$", re.MULTILINE)
 TIMES = {"seconds", "training_seconds", "tokens_per_second", "memory_bytes", "time", "bytes_per_second"}
 
@@ -230,3 +230,15 @@ def bare_content(path):
         if path.name == "manifest.json":
             return json.dumps(sorted(json.loads(content)["files"])).encode()
     return content
+
+
+def generator(seed, *parts):
+    return random.Random("/".join(map(str, (seed, *parts))))
+
+
+def resumed_from(ended):
+    """The step that a run says it goes on from; of a finished one a step beyond all; 0: it began at the beginning."""
+    if "this run is finished" in ended.err:
+        return FINISHED
+    found = RESUMED.search(ended.err)
+    return int(found[1]) if found else 0

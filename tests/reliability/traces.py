@@ -3,6 +3,10 @@ import faults
 import runs
 
 
+# A run of few calls that has one of each kind: saves that are due, best and the last, rotation, the result.
+SWEPT = {"max_steps": 3, "save_steps": 1, "save_total_limit": 1, "eval_steps": 2}
+
+
 class Traced:
     """Calls from 1 on: `calls[n - 1]` is number n."""
 

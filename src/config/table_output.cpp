@@ -77,11 +77,12 @@ Setting<O> save_strategy() {
 }
 
 Setting<O> resume_from_checkpoint() {
-  auto type = choice_type({"auto", "never"}, {});
+  auto type = choice_type({"auto", "never", "true", "false"}, {});
   type.open = true;
   type.wanted = "auto, never, or the folder of a checkpoint";
-  auto setting = row<O>("resume_from_checkpoint", type,
-                        "auto: the newest sound checkpoint of output_dir, if there is one; never; or a folder.");
+  auto setting =
+      row<O>("resume_from_checkpoint", type,
+             "auto or true: the newest sound checkpoint of output_dir, if there is one; never or false; or a folder.");
   setting.read = [type](const io::YamlNode& node, Reader& reader, O& run) {
     auto& save = run.save;
     if (const auto as_boolean = boolean_value(node)) {
@@ -110,8 +111,10 @@ void add_output_settings(SettingList<O>& list) {
   using Progress = OutputOptions::Progress;
   list.section("Output");
   list.add(output_dir().free_on_resume());
-  list.add(boolean<O>("overwrite_output_dir", at(&O::output, &Out::overwrite_output_dir),
-                      "Delete the files of an earlier run of this program in output_dir first.")
+  list.add(boolean<O>(
+               "overwrite_output_dir", at(&O::output, &Out::overwrite_output_dir),
+               "Delete the files of an earlier run of this program in output_dir first; an unfinished run of the same "
+               "settings is gone on with instead.")
                .free_on_resume());
   list.add(text<O>("run_name", at(&O::output, &Out::run_name), "Name of the run, for its files and the model card.")
                .unset("none")

@@ -86,14 +86,14 @@ void Trainer::resume(const LoopState& state, int64_t optimizer_updates) {
 
 TrainResult Trainer::run(TrainSaver* saver) {
   saver_ = saver;
-  const Clock::time_point started = Clock::now();
-  const double seconds_before = state_.result.seconds;
+  started_ = Clock::now();
+  seconds_before_ = state_.result.seconds;
   observer_.on_start(run_plan_);
   const bool finished = train_all();
   read_pending();
   TrainResult& result = state_.result;
   result.status = finished ? TrainStatus::kFinished : TrainStatus::kStopped;
-  result.seconds = seconds_before + seconds_since(started);
+  result.seconds = seconds_before_ + seconds_since(started_);
   if (!finished && options_.save.save_on_signal) {
     save(SaveReason::kStopped);
   }
@@ -183,6 +183,7 @@ void Trainer::save(SaveReason reason) {
     return;
   }
   read_pending();
+  state_.result.seconds = seconds_before_ + seconds_since(started_);
   observer_.on_save(saver_->save(state_, optimizer_.state(), reason));
   saved_at_ = state_.result.steps;
 }

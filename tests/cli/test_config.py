@@ -107,12 +107,12 @@ class Config(front.FrontTest):
         schema = json.loads(self.good("config", "schema"))
         self.assertEqual(schema["additionalProperties"], False)
         self.assertIn("lora_r", schema["properties"])
-        self.assertNotIn("save_steps", schema["properties"])
+        self.assertNotIn("save_only_model", schema["properties"])
 
     def test_explain(self):
         self.assertRegex(self.good("config", "explain", "lora_rank"), r"(?s)lora_r: .*default +16\n")
         self.assertEqual(json.loads(self.good("config", "explain", "lora_r", "--json"))["default"], 16)
-        self.assertIn("does not work yet", self.refused(front.USAGE, "config", "explain", "save_steps")[0])
+        self.assertIn("does not work yet", self.refused(front.USAGE, "config", "explain", "save_only_model")[0])
         self.assertIn("did you mean", self.refused(front.USAGE, "config", "explain", "lora_rk")[0])
 
 

@@ -105,6 +105,8 @@ class Trainer {
   AdamW optimizer_;
   std::vector<Pending> pending_;
   std::chrono::steady_clock::time_point pending_since_;
+  std::chrono::steady_clock::time_point started_;  // this session
+  double seconds_before_ = 0.0;                    // of earlier ones
   RunPlan run_plan_;
   TrainSaver* saver_ = nullptr;
   int64_t saved_at_ = 0;  // steps made at the newest checkpoint; at none there is nothing to save

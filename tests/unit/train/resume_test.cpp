@@ -180,6 +180,7 @@ TEST(Resume, AFinishedRunHasNothingLeftToDo) {
   const data::Dataset dataset = toy_dataset(8);
   const auto options = long_options(1, 2);
   const Outcome whole = run(dataset, options, nullptr);
+  EXPECT_GT(whole.kept.front().state.result.seconds, 0.0);
   const Outcome again = run(dataset, options, &whole.kept.back());
   EXPECT_EQ(again.result.status, train::TrainStatus::kFinished);
   EXPECT_TRUE(again.calls.empty());

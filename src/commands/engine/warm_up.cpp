@@ -74,12 +74,6 @@ double try_evaluation(train::Learner& learner, const Compute& compute) {
   return timed([&](const at::Tensor& sums) { learner.evaluate(batch, sums); });
 }
 
-void warm_up(train::Learner& learner, model::Arena& arena, const Compute& compute) {
-  arena.touch(plan::Part::kStep);
-  try_training(learner, compute);
-  try_evaluation(learner, compute);
-}
-
 std::optional<cuda::Counters> device_counters(const Compute& compute) {
   return compute.backend->asynchronous ? std::optional(CudaPlugin::of_process().counters()) : std::nullopt;
 }

@@ -22,8 +22,6 @@ void touch(model::Arena& arena, const Compute& compute);
 double try_training(train::Learner& learner, const Compute& compute);
 // The same for the largest batch of evaluation; nothing where there is none.
 double try_evaluation(train::Learner& learner, const Compute& compute);
-// All of it. Throws ResourceError.
-void warm_up(train::Learner& learner, model::Arena& arena, const Compute& compute);
 
 // How often the device was waited for and so on, so far; nothing on the CPU.
 std::optional<cuda::Counters> device_counters(const Compute& compute);

@@ -15,6 +15,7 @@
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/log.h"
 #include "phi3tune/io/atomic_file.h"
+#include "phi3tune/io/folder.h"
 
 namespace phi3tune::checkpoint {
 namespace {
@@ -24,21 +25,6 @@ namespace fs = std::filesystem;
 std::set<std::string> own_names() {
   const auto names = checkpoint_file_names();
   return {names.begin(), names.end()};
-}
-
-// Names in the folder; none when it is not there.
-std::vector<std::string> list(const std::string& folder) {
-  std::vector<std::string> names;
-  std::error_code code;
-  fs::directory_iterator it(folder, code);
-  for (; !code && it != fs::directory_iterator(); it.increment(code)) {
-    names.push_back(it->path().filename().string());
-  }
-  if (code && code != std::errc::no_such_file_or_directory) {
-    throw ResourceError("{}: cannot list the folder: {}", folder, code.message());
-  }
-  std::sort(names.begin(), names.end());
-  return names;
 }
 
 bool is_folder(const std::string& path) {
@@ -80,13 +66,13 @@ std::string why_it_stays(const std::string& path) {
 
 }  // namespace
 
-Checkpoints::Checkpoints(std::string folder) : folder_(std::move(folder)) { list(folder_); }
+Checkpoints::Checkpoints(std::string folder) : folder_(std::move(folder)) { io::names_in<ResourceError>(folder_); }
 
 std::string Checkpoints::path_of(int64_t step) const { return folder_ + "/" + checkpoint_name(step); }
 
 std::vector<int64_t> Checkpoints::steps() const {
   std::vector<int64_t> steps;
-  for (const std::string& name : list(folder_)) {
+  for (const std::string& name : io::names_in<ResourceError>(folder_)) {
     if (const auto step = config::step_of_checkpoint(name)) {
       steps.push_back(*step);
     }
@@ -96,7 +82,7 @@ std::vector<int64_t> Checkpoints::steps() const {
 }
 
 void Checkpoints::clean() const {
-  for (const std::string& name : list(folder_)) {
+  for (const std::string& name : io::names_in<ResourceError>(folder_)) {
     const std::string path = folder_ + "/" + name;
     if (!is_leftover(name)) {
       continue;

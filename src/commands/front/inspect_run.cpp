@@ -8,6 +8,7 @@
 
 #include "phi3tune/config/run_layout.h"
 #include "phi3tune/core/error.h"
+#include "phi3tune/io/folder.h"
 #include "phi3tune/io/manifest.h"
 #include "phi3tune/phi3/adapter_folder.h"
 
@@ -16,21 +17,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using io::Json;
-
-// Names in a folder, sorted; none when it is not there.
-std::vector<std::string> list(const std::string& folder) {
-  std::vector<std::string> names;
-  std::error_code code;
-  fs::directory_iterator it(folder, code);
-  for (; !code && it != fs::directory_iterator(); it.increment(code)) {
-    names.push_back(it->path().filename().string());
-  }
-  if (code && code != std::errc::no_such_file_or_directory) {
-    throw CheckpointError("{}: cannot be listed: {}", folder, code.message());
-  }
-  std::sort(names.begin(), names.end());
-  return names;
-}
 
 void add_all(std::vector<std::string>& to, const std::vector<std::string>& from) {
   to.insert(to.end(), from.begin(), from.end());
@@ -62,7 +48,7 @@ void inspect_checkpoints(const std::string& folder, Inspected& run) {
   const std::string parent = folder + "/" + config::kCheckpointsFolder;
   std::vector<int64_t> steps;
   Json leftovers = Json::array();
-  for (const std::string& name : list(parent)) {
+  for (const std::string& name : io::names_in<CheckpointError>(parent)) {
     if (const auto step = config::step_of_checkpoint(name)) {
       steps.push_back(*step);
     } else if (name.ends_with(".partial") || name.ends_with(".trash")) {

@@ -1,0 +1,30 @@
+#include "phi3tune/io/folder.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <system_error>
+
+#include "phi3tune/core/error.h"
+
+namespace phi3tune::io {
+
+template <typename ErrorType>
+std::vector<std::string> names_in(const std::string& folder) {
+  namespace fs = std::filesystem;
+  std::vector<std::string> names;
+  std::error_code code;
+  fs::directory_iterator it(folder, code);
+  for (; !code && it != fs::directory_iterator(); it.increment(code)) {
+    names.push_back(it->path().filename().string());
+  }
+  if (code && code != std::errc::no_such_file_or_directory) {
+    throw ErrorType("{}: cannot list the folder: {}", folder, code.message());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+template std::vector<std::string> names_in<ResourceError>(const std::string&);
+template std::vector<std::string> names_in<CheckpointError>(const std::string&);
+
+}  // namespace phi3tune::io

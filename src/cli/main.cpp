@@ -1,6 +1,10 @@
 // phi3-tune: fine-tunes Phi-3 models with LoRA and QLoRA. The only place that prints errors.
+#include <unistd.h>
+
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
+#include <new>
 #include <string>
 #include <string_view>
 
@@ -21,9 +25,29 @@ int fail(std::string_view message, phi3tune::ExitCode code) {
   return static_cast<int>(code);
 }
 
+template <size_t kLength>
+[[noreturn]] void end_with(const char (&line)[kLength], phi3tune::ExitCode code) {
+  [[maybe_unused]] const auto written = ::write(STDERR_FILENO, line, kLength - 1);
+  std::_Exit(static_cast<int>(code));
+}
+
+// Where no exception can pass, as in a destructor of a library that allocates: one line still, and no abort.
+[[noreturn]] void on_terminate() {
+  if (const auto fault = std::current_exception()) {
+    try {
+      std::rethrow_exception(fault);
+    } catch (const std::bad_alloc&) {
+      end_with("error: memory ran out; the newest checkpoint is kept\n", phi3tune::ExitCode::kResource);
+    } catch (...) {
+    }
+  }
+  end_with("error: internal error, please report it: an exception where none can pass\n", phi3tune::ExitCode::kBug);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  std::set_terminate(on_terminate);
   phi3tune::install_signal_handlers();
   try {
     const int code = phi3tune::cli::CommandLine().run({argv + 1, argv + argc});
@@ -33,6 +57,10 @@ int main(int argc, char** argv) {
     return code;
   } catch (const phi3tune::Error& error) {
     return fail(error.what(), error.exit_code());
+  } catch (const std::bad_alloc&) {
+    return fail("memory ran out; the newest checkpoint is kept", phi3tune::ExitCode::kResource);
+  } catch (const std::bad_alloc&) {
+    return fail("memory ran out; use smaller inputs, or a machine with more", phi3tune::ExitCode::kResource);
   } catch (const std::exception& error) {
     return fail(std::string("internal error, please report it: ") + error.what(), phi3tune::ExitCode::kBug);
   }

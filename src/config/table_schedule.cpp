@@ -175,11 +175,13 @@ void add_rate(SettingList<O>& list) {
 }
 
 Setting<O> max_time() {
-  auto setting = row<O>("max_time", {.kind = Kind::kText, .wanted = "a time such as 11h30m, 90m or 45s"},
-                        "Save and stop this long after the start of the program; the same command goes on.");
+  constexpr double kLongest = 1000 * 86400.0;  // far from the end of a clock's count
+  auto setting =
+      row<O>("max_time", {.kind = Kind::kText, .wanted = "a time such as 11h30m, 90m or 45s, of 1000 days at most"},
+             "Save and stop this long after the start of the program; the same command goes on.");
   setting.read = [wanted = setting.type.wanted](const io::YamlNode& node, Reader& reader, O& run) {
     const auto seconds = node.kind == io::YamlNode::Kind::kScalar ? parse_duration(node.scalar) : std::nullopt;
-    if (seconds && *seconds > 0) {
+    if (seconds && *seconds > 0 && *seconds <= kLongest) {
       run.schedule.max_time = *seconds;
     } else {
       reader.wrong(node, wanted);

@@ -59,8 +59,6 @@ int main(int argc, char** argv) {
     return fail(error.what(), error.exit_code());
   } catch (const std::bad_alloc&) {
     return fail("memory ran out; the newest checkpoint is kept", phi3tune::ExitCode::kResource);
-  } catch (const std::bad_alloc&) {
-    return fail("memory ran out; use smaller inputs, or a machine with more", phi3tune::ExitCode::kResource);
   } catch (const std::exception& error) {
     return fail(std::string("internal error, please report it: ") + error.what(), phi3tune::ExitCode::kBug);
   }

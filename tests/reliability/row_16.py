@@ -79,7 +79,7 @@ def token_ids(bench):
 
 @case(11)
 def an_adapter_that_is_gone_on_from_starts_at_its_loss(bench):
-    config = bench.configured("on", lora_model_dir=str(bench.expected.out / "adapter"), lora_r=None)
+    config = bench.configured("on", lora_model_dir=str(bench.expected.out / "adapter"), lora_r=None, lora_target_modules=None)
     out = bench.place()
     ended = bench.train(out, config=config)
     expect(ended.code == runs.DONE, ended.said())
@@ -94,7 +94,7 @@ def a_checkpoint_is_an_adapter_too(bench):
     ended = bench.start("inspect", newest).wait()
     expect(ended.code == runs.DONE, ended.said())
     out = bench.place()
-    ended = bench.train(out, config=bench.configured("from-checkpoint", lora_model_dir=str(newest), lora_r=None))
+    ended = bench.train(out, config=bench.configured("from-checkpoint", lora_model_dir=str(newest), lora_r=None, lora_target_modules=None))
     expect(ended.code == runs.DONE, ended.said())
     last = [line for line in bench.expected.metrics if "eval_loss" in line][-1]["eval_loss"]
     expect([line for line in runs.metrics_of(out) if "eval_loss" in line][0]["eval_loss"] == last, "another loss at the start")
@@ -313,7 +313,7 @@ def an_adapter_config_with_a_key_that_comes_twice_is_refused(bench):
     shutil.copytree(bench.expected.out / "adapter", folder)
     path = folder / "adapter_config.json"
     path.write_text(path.read_text(encoding="utf-8").replace("{", '{"r": 2,', 1), encoding="utf-8")
-    refused(bench.train(bench.place(), config=bench.configured("twice-adapter", lora_model_dir=str(folder), lora_r=None)), runs.DAMAGED, "\"r\"")
+    refused(bench.train(bench.place(), config=bench.configured("twice-adapter", lora_model_dir=str(folder), lora_r=None, lora_target_modules=None)), runs.DAMAGED, "\"r\"")
 
 
 @case(32)
@@ -365,7 +365,7 @@ def broken_adapter(bench, name, change, *words, code=runs.DAMAGED):
     folder = bench.base / f"adapter-{name}"
     shutil.copytree(bench.expected.out / "adapter", folder)
     change(folder)
-    config = bench.configured(f"adapter-{name}", lora_model_dir=str(folder), lora_r=None)
+    config = bench.configured(f"adapter-{name}", lora_model_dir=str(folder), lora_r=None, lora_target_modules=None)
     refused(bench.train(bench.place(), config=config), code, *words)
 
 
@@ -407,11 +407,11 @@ def targets_that_match_nothing_are_refused(bench):
 
 
 @case(34)
-def an_adapter_for_another_width_is_refused(bench):
-    other = bench.base / "model-gqa"
-    made = bench.start("init-model", other, "--shape", "tiny-gqa").wait()
+def an_adapter_for_another_depth_is_refused(bench):
+    other = bench.base / "model-deep"
+    made = bench.start("init-model", other, "--shape", "tiny", "--layers", "3").wait()
     expect(made.code == runs.DONE, made.said())
-    config = bench.configured("width", base_model="model-gqa", lora_model_dir=str(bench.expected.out / "adapter"), lora_r=None)
+    config = bench.configured("depth", base_model="model-deep", lora_model_dir=str(bench.expected.out / "adapter"), lora_r=None, lora_target_modules=None)
     refused(bench.train(bench.place(), config=config), runs.DAMAGED)
 
 
@@ -436,7 +436,7 @@ def another_scale_is_another_loss(bench):
     shutil.copytree(bench.expected.out / "adapter", folder)
     change_config(folder, lora_alpha=json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["lora_alpha"] / 2)
     out = bench.place()
-    ended = bench.train(out, config=bench.configured("scaled", lora_model_dir=str(folder), lora_r=None))
+    ended = bench.train(out, config=bench.configured("scaled", lora_model_dir=str(folder), lora_r=None, lora_target_modules=None))
     expect(ended.code == runs.DONE, ended.said())
     last = [line for line in bench.expected.metrics if "eval_loss" in line][-1]["eval_loss"]
     expect([line for line in runs.metrics_of(out) if "eval_loss" in line][0]["eval_loss"] != last, "alpha is not used")

@@ -51,7 +51,7 @@ def poisoned_token(bench):
 
 def rate_of_1e30(bench):
     """The first update makes weights of 1e30; the next loss is not finite."""
-    config = bench.configured("rate", learning_rate=1e30, lr_scheduler="constant", warmup_ratio=0, max_grad_norm=0, save_steps=1,
+    config = bench.configured("rate", learning_rate=1e30, lr_scheduler="constant", warmup_ratio=0, max_grad_norm=0, lora_target_modules=["all-linear"], save_steps=1,
                               save_total_limit=0)
     out = bench.place()
     ended = bench.train(out, config=config)

@@ -19,6 +19,7 @@ GIGABYTES = 10 * 10**9
 INSPECT = ["inspect", "model"]
 INSPECT_ADAPTER = ["inspect", "adapter"]
 CHECK_ADAPTER = ["config", "check", "--config", "run.yaml", "--lora_model_dir", "adapter"]
+TRAIN = ["--config", "run.yaml"]
 PREVIEW = ["data", "preview", "--config", "run.yaml", "-n", "1"]
 
 
@@ -380,7 +381,8 @@ def tokenizers():
     yield "added tokens of a million", in_json(json_, lambda t: t["added_tokens"].extend(
         {"id": 5000 + i, "content": f"<{i}>", "special": True} for i in range(300_000))), "", False
     yield "a template that runs code", auto_template( chat_template="{{ ''.__class__.__mro__[1].__subclasses__() }}"), "template", False
-    yield "a template of 10 MB", auto_template(chat_template="{% if x %}" * 1_000_000), "template", False
+    yield "a template of 10 MB", auto_template(chat_template="{% if x %}" * 1_000_000), "larger than", False
+    yield "a template of 3 MB", auto_template(chat_template="{% if x %}" * 300_000), "template", False
     yield "tokenizer.model that lies about its length", steps(
         lambda folder: (folder / json_).unlink(), replace("model/tokenizer.model", b"\x0a\xff\xff\xff\xff\x0f" + bytes(100))), "tokenizer.model", False
     yield "tokenizer.model of 10 GB", steps(lambda folder: (folder / json_).unlink(), special("model/tokenizer.model", "sparse")), "larger than", False

@@ -4,7 +4,7 @@ adapter folders, 30 tokenizers.
 import json
 
 import sound
-from folders import ADAPTER, ADAPTER_CONFIG, INDEX, INSPECT, INSPECT_ADAPTER, PREVIEW, WEIGHTS
+from folders import ADAPTER, ADAPTER_CONFIG, INDEX, INSPECT, INSPECT_ADAPTER, PREVIEW, TRAIN, WEIGHTS
 from folders import first, header, in_json, replace, set_keys, sharded, special, steps
 from program import DAMAGED, INPUT, SETTINGS, SOURCE, Case
 
@@ -274,7 +274,7 @@ def tokenizer_cases():
 
     def model(change):
         return in_json(JSON, lambda t: change(t["model"]))
-    rows.append(Case("tokenizer: not there", lambda f: (f / JSON).unlink(), PREVIEW, INPUT, "model: neither tokenizer.json"))
+    rows.append(Case("tokenizer: not there", lambda f: (f / JSON).unlink(), PREVIEW, INPUT, "neither tokenizer.json nor tokenizer.model"))
     add("empty", replace(JSON, b""), "tokenizer.json:1:1")
     add("cut", lambda f: (f / JSON).write_bytes((f / JSON).read_bytes()[:5000]), "tokenizer.json:", "ends too early")
     add("a list", replace(JSON, b"[]"), "wanted an object")

@@ -52,6 +52,11 @@ def run(words, cwd, trace=None):
 
 
 @functools.cache
+def has_engine():
+    return pathlib.Path(PROGRAM).resolve().with_name("libphi3tune_engine.so").exists()
+
+
+@functools.cache
 def has_strace():
     return shutil.which("strace") is not None and subprocess.run(
         ["strace", "-qq", "-e", "trace=none", "true"], capture_output=True, check=False).returncode == 0

@@ -9,7 +9,7 @@ import folders
 import program
 import sound
 
-CASES = 148
+CASES = 149
 
 
 class Folders(unittest.TestCase):
@@ -60,6 +60,8 @@ class Folders(unittest.TestCase):
         for case in cases:
             with self.subTest(case.name):
                 self.check(case, case.words)
+                if case.words == folders.PREVIEW and program.has_engine():
+                    self.check(case, folders.TRAIN)
         print(f"{CASES} folders; at most {self.worst_seconds[0]:.2f} s of the processor ({self.worst_seconds[1]}), "
               f"{self.worst_peak[0] / 2**20:.0f} MB ({self.worst_peak[1]}); "
               + ("reads outside were traced" if program.has_strace() else "strace is not there: reads outside were not traced"),

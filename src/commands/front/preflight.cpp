@@ -5,6 +5,7 @@
 
 #include "phi3tune/core/error.h"
 #include "phi3tune/data/record_reader.h"
+#include "phi3tune/data/tokenizer.h"
 #include "phi3tune/phi3/adapter_folder.h"
 #include "phi3tune/phi3/model_folder.h"
 
@@ -32,6 +33,7 @@ void check_tokenizer(const std::string& path) {
   if (!fs::exists(path + "/tokenizer.json", code) && !fs::exists(path + "/tokenizer.model", code)) {
     throw ModelError("tokenizer_path: {} holds neither tokenizer.json nor tokenizer.model", path);
   }
+  (void)data::Tokenizer::open(path);  // what is wrong with it is said before libtorch is loaded
 }
 
 void check_adapter(const std::string& path) {

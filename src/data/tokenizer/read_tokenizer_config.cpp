@@ -9,7 +9,7 @@
 namespace phi3tune::data {
 namespace {
 
-constexpr size_t kLargestFile = size_t{16} << 20;
+constexpr size_t kLargestFile = size_t{4} << 20;
 
 // Id that Hugging Face's add_tokens gives to a new token.
 int32_t next_added_id(const TokenizerDefinition& definition) {

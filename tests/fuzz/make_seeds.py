@@ -37,6 +37,13 @@ def write_safetensors():
         {"x": {"dtype": "U8", "shape": [], "data_offsets": [0, 1]},
          "y": {"dtype": "I64", "shape": [0, 3], "data_offsets": [1, 1]}}, bytes(1)))
     put("safetensors_header", "empty", safetensors({}))
+    # What must be refused: without the check for it, each of these passes, and a promise of the target breaks at once.
+    for name, shape, begin, end, data in (("product_of_2_64", [1 << 32, 1 << 32], 0, 0, 0), ("product_that_wraps", [(1 << 62) + 2, 4], 0, 32, 32),
+                                          ("size_of_2_63", [1 << 63, 0], 0, 0, 0), ("hole", [2], 4, 12, 12), ("behind", [2], 0, 8, 12),
+                                          ("other_size", [3], 0, 8, 8), ("outside", [4], 0, 16, 8)):
+        put("safetensors_header", name, safetensors({"a": {"dtype": "F32", "shape": shape, "data_offsets": [begin, end]}}, bytes(data)))
+    put("safetensors_header", "overlap", safetensors({name: {"dtype": "F32", "shape": [2], "data_offsets": [begin, begin + 8]}
+                                                      for name, begin in (("a", 0), ("b", 4))}, bytes(12)))
     put("safetensors_header", "git_lfs", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 4\n")
 
 

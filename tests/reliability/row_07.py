@@ -91,7 +91,7 @@ def timed(context, bench):
     expected = bench.undisturbed(config)
     text = config.read_text(encoding="utf-8")
     broken, stopped = [], []
-    for part in (0.8, 0.65, 0.5, 0.4, 0.3):  # the machine may be quicker now than it was
+    for part in (0.8 * 0.7 ** k for k in range(9)):  # the machine may be quicker now than it was
         if len(stopped) == (1 if context.reduced else 2):
             break
         limit = expected.ended.seconds * part

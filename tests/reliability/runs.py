@@ -112,13 +112,13 @@ class Bench:
             raise Broken(f"the undisturbed run: {ended.said()}")
         return Result(out, ended)
 
-    def finish(self, out, expected, *, config=None, attempts=1, codes=(DONE,)):
+    def finish(self, out, expected, *, config=None, attempts=1, codes=(DONE,), names=True):
         """The same command line again, until it is done; then all is as if nothing had happened."""
         for attempt in range(attempts):
             ended = self.train(out, config=config)
             check_end(ended)
             if ended.code == DONE:
-                expected.compare(out, ended)
+                expected.compare(out, ended, names)
                 return ended
             if ended.code not in codes:
                 break

@@ -15,7 +15,7 @@ EVERY = {"max_steps": None, "num_epochs": 3, "save_steps": 1, "save_total_limit"
 def ways(context):
     found = [(f"accumulation {steps}, {'packed' if packed else 'single'}", {"gradient_accumulation_steps": steps, "sample_packing": packed})
              for steps in (1, 3, 4) for packed in (True, False)]
-    found.append(("early stopping", {"gradient_accumulation_steps": 2, "early_stopping_patience": 1, "learning_rate": 0.5,
+    found.append(("early stopping", {"gradient_accumulation_steps": 2, "early_stopping_patience": 2, "learning_rate": 0.5,
                                      "lr_scheduler": "constant", "eval_steps": 1}))
     found.append(("by length", {"gradient_accumulation_steps": 3, "sample_packing": False, "group_by_length": True, "micro_batch_size": 2}))
     if context.size == "release":

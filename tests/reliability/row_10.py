@@ -96,6 +96,8 @@ ARRANGEMENTS = {
     "after: a file": lambda out: text(out / "thesis.txt"),
     "after: in a checkpoint that goes": lambda out: text(out / "checkpoints/step-000002/thesis.txt"),
     "after: in the newest checkpoint": lambda out: text(out / "checkpoints/step-000004/thesis.txt"),
+    "finished: a file": lambda out: text(out / "thesis.txt"),
+    "finished: in adapter": lambda out: text(out / "adapter/thesis.txt"),
     "after: in adapter": lambda out: text(out / "adapter/thesis.txt"),
 }
 
@@ -104,6 +106,8 @@ def foreign(bench, expected, name, put, overwrite):
     out = bench.place("foreign")
     if name.startswith("after"):
         stopped_after(bench, out, 4)
+    elif name.startswith("finished"):
+        bench.train(out)
     ours = set(out.rglob("*")) if out.exists() else set()
     put(out)
     theirs = {path for path in out.rglob("*") if path not in ours} | set((out.parent / f"{out.name}-elsewhere").rglob("*"))

@@ -41,7 +41,7 @@ bool is_leftover(const std::string& name) {
   return false;
 }
 
-std::string one_line(std::string text) {
+std::string joined_lines(std::string text) {
   for (size_t at = text.find('\n'); at != std::string::npos; at = text.find('\n', at)) {
     text.replace(at, 1, "; ");
   }
@@ -60,7 +60,7 @@ std::string why_it_stays(const std::string& path) {
     const io::Manifest manifest = io::read_manifest(path);
     return manifest.kind == config::kCheckpointKind ? "" : "its manifest is of no checkpoint";
   } catch (const CheckpointError& error) {
-    return one_line(error.what());
+    return joined_lines(error.what());
   }
 }
 
@@ -104,7 +104,7 @@ Checkpoints::Found Checkpoints::find_newest() const {
       found.newest = verify_checkpoint(path_of(step));
       break;
     } catch (const CheckpointError& error) {
-      found.skipped.push_back(one_line(error.what()));
+      found.skipped.push_back(joined_lines(error.what()));
     }
   }
   return found;
@@ -126,9 +126,12 @@ void Checkpoints::retire(int64_t step) const {
   }
 }
 
-std::vector<int64_t> Checkpoints::rotate(int64_t limit, std::optional<int64_t> best) const {
+std::vector<int64_t> Checkpoints::rotate(int64_t newest, int64_t limit, std::optional<int64_t> best) const {
   std::vector<int64_t> ours;
   for (const int64_t step : steps()) {
+    if (step > newest) {
+      continue;
+    }
     const std::string reason = why_it_stays(path_of(step));
     if (reason.empty()) {
       ours.push_back(step);

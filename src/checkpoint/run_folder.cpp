@@ -118,7 +118,7 @@ RunFolder RunFolder::prepare(const std::string& path, bool overwrite) {
   return folder;
 }
 
-RunFolder RunFolder::reopen(const std::string& path) {
+RunFolder RunFolder::reopen(const std::string& path, bool any_version) {
   RunFolder folder(path, open_locked(path));
   const std::string place = path + "/" + kRecordName;
   const auto json = io::read_json_file<ConfigError>(place);
@@ -131,10 +131,13 @@ RunFolder RunFolder::reopen(const std::string& path) {
   try {
     folder.earlier_ = identity_from(json, place);
   } catch (const CheckpointError& fault) {
-    throw ConfigError("{}\nname another output_dir, or set overwrite_output_dir: true to start again", fault.what());
+    if (!any_version) {
+      throw ConfigError("{}\nname another output_dir, or set overwrite_output_dir: true to start again", fault.what());
+    }
   }
   folder.earlier_.status = text("status");
-  folder.earlier_.results = json.value("results", io::Json::object());
+  const auto results = json.find("results");
+  folder.earlier_.results = results != json.end() && results->is_object() ? *results : io::Json::object();
   folder.started_at_ = text("started_at");
   for (const io::Json& file : json["files"]) {
     if (file.is_string()) {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "checkpoint/adapter_tensors.h"
+#include "checkpoint/known_files.h"
 #include "checkpoint/staged_folder.h"
 #include "phi3tune/checkpoint/adapter.h"
 #include "phi3tune/core/error.h"
@@ -94,12 +95,27 @@ std::vector<std::string> adapter_file_names(const AdapterFiles& files) {
   return names;
 }
 
-void save_adapter(const std::string& folder, const model::LoraAdapters& adapters, const AdapterFiles& files) {
+void require_own_adapter(const std::string& folder, const AdapterFiles& files) {
+  std::error_code code;
+  if (!std::filesystem::exists(std::filesystem::symlink_status(folder, code))) {
+    return;
+  }
+  const auto names = adapter_file_names(files);
+  if (const auto foreign = foreign_names(folder, {names.begin(), names.end()}); !foreign.empty()) {
+    throw ConfigError(
+        "{}: the result is to be written there, and it holds what phi3-tune did not write ({}); move that "
+        "away, or name another output_dir",
+        folder, name_some(foreign));
+  }
+}
+
+void save_adapter(const std::string& folder, const model::LoraAdapters& adapters, const AdapterFiles& files,
+                  bool replaces) {
   const std::vector<NamedTensor> tensors = converted(adapters, files.dtype);
   const auto texts = text_files(adapters.config(), files);
 
   const auto names = adapter_file_names(files);
-  StagedFolder staged(folder, {names.begin(), names.end()});
+  StagedFolder staged(folder, {names.begin(), names.end()}, replaces);
   std::vector<io::TensorToWrite> to_write;
   for (const NamedTensor& tensor : tensors) {
     to_write.push_back({tensor.name, files.dtype, tensor.value.sizes().vec(), bytes_of(tensor.value)});

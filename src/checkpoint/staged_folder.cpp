@@ -13,6 +13,7 @@
 #include "checkpoint/known_files.h"
 #include "phi3tune/config/run_layout.h"
 #include "phi3tune/core/error.h"
+#include "phi3tune/core/log.h"
 #include "phi3tune/io/atomic_file.h"
 
 namespace phi3tune::checkpoint {
@@ -66,13 +67,36 @@ void delete_leftover(const std::string& folder, const std::string& staged, const
   delete_known_files(staged, names);
 }
 
+void delete_trash(const std::string& trash, const std::set<std::string>& names) {
+  if (const auto stays = delete_known_files(trash, names); !stays.empty()) {
+    log_warning("{}: kept, as it holds what phi3-tune did not write ({})", trash, name_some(stays));
+  }
+}
+
+// What is in place of the folder to come; false when nothing is.
+bool put_aside(const std::string& folder, const std::string& trash, const std::set<std::string>& names) {
+  struct stat status {};
+  if (::lstat(trash.c_str(), &status) == 0) {
+    delete_trash(trash, names);
+  }
+  if (::lstat(folder.c_str(), &status) != 0) {
+    return false;
+  }
+  if (std::rename(folder.c_str(), trash.c_str()) != 0) {
+    throw ResourceError("{}: cannot be moved away for its successor: {}", folder, std::strerror(errno));
+  }
+  return true;
+}
+
 }  // namespace
 
-StagedFolder::StagedFolder(std::string folder, std::set<std::string> names)
-    : folder_(without_trailing_slash(std::move(folder))), names_(std::move(names)) {
+StagedFolder::StagedFolder(std::string folder, std::set<std::string> names, bool replaces)
+    : folder_(without_trailing_slash(std::move(folder))), names_(std::move(names)), replaces_(replaces) {
   const fs::path final_path(folder_);
   staged_ = (final_path.parent_path() / config::staged_name(final_path.filename().string())).string();
-  require_free(folder_);
+  if (!replaces_) {
+    require_free(folder_);
+  }
   make_durable_directories(parent_of(folder_));
   int code = ::mkdir(staged_.c_str(), 0777) == 0 ? 0 : errno;
   if (code == EEXIST) {
@@ -100,8 +124,15 @@ std::string StagedFolder::file(const std::string& name) const {
 
 void StagedFolder::commit() {
   io::sync_directory(staged_);
+  const fs::path final_path(folder_);
+  const std::string trash = (final_path.parent_path() / config::trash_name(final_path.filename().string())).string();
+  const bool moved = replaces_ && put_aside(folder_, trash, names_);
   if (std::rename(staged_.c_str(), folder_.c_str()) != 0) {
-    throw ResourceError("{}: cannot put it in place: {}", folder_, std::strerror(errno));
+    const int code = errno;
+    if (moved) {
+      (void)std::rename(trash.c_str(), folder_.c_str());
+    }
+    throw ResourceError("{}: cannot put it in place: {}", folder_, std::strerror(code));
   }
   committed_ = true;
   try {
@@ -109,7 +140,13 @@ void StagedFolder::commit() {
   } catch (const ResourceError&) {
     // It might not survive a power cut, so it is not there: taken back, to be deleted.
     committed_ = std::rename(folder_.c_str(), staged_.c_str()) != 0;
+    if (moved && !committed_) {
+      (void)std::rename(trash.c_str(), folder_.c_str());
+    }
     throw;
+  }
+  if (moved) {
+    delete_trash(trash, names_);
   }
 }
 

@@ -10,7 +10,8 @@ class StagedFolder {
  public:
   // `names`: of all files that will be written. What an earlier attempt that was cut short left under the staged name
   // is deleted if it holds such files alone. Throws ResourceError, also when `folder` exists.
-  StagedFolder(std::string folder, std::set<std::string> names);
+  // `replaces`: it may exist, and goes as ".<name>.trash" when the new one is whole.
+  StagedFolder(std::string folder, std::set<std::string> names, bool replaces = false);
   // Without commit(): removes the files it named and the staged folder.
   ~StagedFolder();
   StagedFolder(const StagedFolder&) = delete;
@@ -26,6 +27,7 @@ class StagedFolder {
   std::string folder_;
   std::string staged_;
   std::set<std::string> names_;
+  bool replaces_;
   bool committed_ = false;
 };
 

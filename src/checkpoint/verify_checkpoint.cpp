@@ -40,6 +40,10 @@ VerifiedCheckpoint verify_checkpoint(const std::string& folder) {
     throw CheckpointError("{}: of step {}, the manifest says {}", state_path, checkpoint.state.loop.result.steps,
                           checkpoint.step);
   }
+  if (checkpoint.state.optimizer_step != checkpoint.step) {
+    throw CheckpointError("{}: {} updates of the optimizer for {} steps", state_path, checkpoint.state.optimizer_step,
+                          checkpoint.step);
+  }
   return checkpoint;
 }
 

@@ -1,7 +1,5 @@
 #include "train/best_evaluation.h"
 
-#include <cmath>
-
 #include "phi3tune/core/error.h"
 
 namespace phi3tune::train {
@@ -34,9 +32,8 @@ BestMetric::BestMetric(const config::EvalOptions& options, const std::vector<Eva
 double BestMetric::value_of(const EvalMetrics& metrics) const {
   switch (figure_) {
     case Figure::kLoss:
+    case Figure::kPerplexity:  // rises with the loss, and overflows where that does not
       return metrics.eval_loss;
-    case Figure::kPerplexity:
-      return std::exp(metrics.eval_loss);
     case Figure::kTokenAccuracy:
       break;
   }

@@ -75,11 +75,11 @@ Trainer::Trainer(Learner& learner, const data::Dataset& dataset, std::vector<Eva
 
 Trainer::~Trainer() = default;
 
-void Trainer::resume(const LoopState& state, int64_t optimizer_updates) {
+void Trainer::resume(const LoopState& state, int64_t optimizer_updates, bool kept_here) {
   require(optimizer_updates == state.result.steps, "the optimizer made an update a step");
   state_ = state;
   optimizer_.resume(optimizer_updates);
-  saved_at_ = state.result.steps;
+  saved_at_ = kept_here ? state.result.steps : 0;
   run_plan_.steps_before = state.result.steps;
   learner_.parameters_changed();
 }
@@ -159,7 +159,7 @@ bool Trainer::after_step() {
     }
     if (!result.last_evaluation.empty()) {
       is_best_ = best_metric_->take(result.last_evaluation, result.steps, state_);
-      result.ended_early = best_metric_->used_up(state_);
+      result.ended_early = best_metric_->used_up(state_) && result.steps < step_plan_.max_steps;
     }
   }
   const bool asked = take_save_request();

@@ -107,15 +107,70 @@ class Resume(test_train.Train):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("is deleted", done.stderr)
 
+    def test_a_damaged_checkpoint_ahead_costs_nothing_that_is_sound(self):
+        self.half()
+        whole = self.folder / "out/checkpoints/step-000004"
+        shutil.copytree(whole, self.folder / "out/checkpoints/step-000006")
+        (self.folder / "out/checkpoints/step-000006/optimizer.safetensors").write_bytes(b"")
+        done = front.run("--config", self.config(save_best=False, save_steps=100, save_total_limit=1, max_steps=100000), "--max_time", "4s")
+        self.assertEqual(done.returncode, test_train.INTERRUPTED, done.stderr)
+        saved = done.stdout.split("saved: ")[1].split(";")[0]
+        self.good("inspect", saved)
+
+    def test_what_the_run_reads_is_not_deleted_for_it(self):
+        self.train()
+        before = self.files("out")
+        for settings in (dict(resume_from_checkpoint=str(self.folder / "out/checkpoints/step-000006")),
+                         dict(lora_model_dir="out/adapter", lora_r=None), dict(tokenizer_path="out/adapter")):
+            errors = self.refused(front.USAGE, "--config", self.config(overwrite_output_dir=True, **settings))
+            self.assertIn("lies in output_dir", errors[0])
+        # A fault of the settings that is found late deletes nothing either.
+        self.refused(front.USAGE, "--config", self.config(overwrite_output_dir=True, seed=9, metric_for_best_model="eval_vaildation_loss"))
+        self.assertEqual(self.files("out"), before)
+
+    def test_something_foreign_beside_the_result_is_refused_before_the_run(self):
+        self.train(save_steps=2)
+        note = self.write("out/adapter/note.txt", "mine")
+        errors = self.refused(front.USAGE, "--config", self.config(save_steps=2, max_steps=8))
+        self.assertIn("note.txt", errors[0])
+        self.assertEqual(note.read_text(), "mine")
+
+    def test_a_record_of_another_version_is_started_over_on_demand_alone(self):
+        self.train()
+        record = self.record()
+        del record["requested"]
+        (self.folder / "out/run.json").write_text(json.dumps(record))
+        self.assertIn("requested", self.refused(front.USAGE, "--config", self.config())[0])
+        self.train(overwrite_output_dir=True)
+        self.assertEqual(self.record()["status"], "finished")
+
+    def test_a_finished_run_without_its_checkpoints_is_not_made_again(self):
+        self.train()
+        shutil.rmtree(self.folder / "out/checkpoints")
+        before = self.files("out")
+        errors = self.refused(CHECKPOINT, "--config", self.config(max_steps=9))
+        self.assertIn("lora_model_dir", errors[0])
+        self.assertEqual(self.files("out"), before)
+
     def test_a_named_checkpoint_begins_a_run_of_its_own_folder(self):
         self.train(output_dir=str(self.folder / "whole"), save_steps=2, save_best=False, save_total_limit=0)
         named = str(self.folder / "whole/checkpoints/step-000004")
         done = self.again(out="other", resume_from_checkpoint=named)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(self.files("other"), self.files("whole"))
+        for number in range(2):  # the same command again, when it had saved nothing and when it had
+            shutil.rmtree(self.folder / "other/adapter")
+            if number == 0:
+                shutil.rmtree(self.folder / "other/checkpoints")
+            record = self.record("other")
+            record["status"] = "failed"
+            (self.folder / "other/run.json").write_text(json.dumps(record))
+            done = self.again(out="other", resume_from_checkpoint=named)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(self.files("other"), self.files("whole"))
         done = self.again(out="whole", resume_from_checkpoint=named)
         self.assertEqual(done.returncode, front.USAGE)
-        self.assertIn("not the newest of its run", done.stderr)
+        self.assertIn("not the newest sound one of its run", done.stderr)
         done = self.again(out="third", resume_from_checkpoint=str(self.folder / "nowhere"))
         self.assertEqual(done.returncode, CHECKPOINT)
 

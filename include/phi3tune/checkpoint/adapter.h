@@ -29,11 +29,13 @@ std::vector<std::string> adapter_file_names(const AdapterFiles& files);
 // again and compared (tensor names, shapes, bytes; texts), then renamed. Throws NumericsError when a value is not
 // finite in the dtype of the file, ResourceError (disk; the folder exists), CheckpointError when what was read back
 // differs; then nothing is left behind.
-void save_adapter(const std::string& folder, const model::LoraAdapters& adapters, const AdapterFiles& files);
+// `replaces`: an earlier result may stand there; it is moved to ".<name>.trash" when the new one is whole, and deleted
+// when that is in place.
+void save_adapter(const std::string& folder, const model::LoraAdapters& adapters, const AdapterFiles& files,
+                  bool replaces = false);
 
-// The same where an earlier result of this run may stand: it is moved to ".<name>.trash" and deleted when the new one
-// is in place; when that fails it is moved back.
-void replace_adapter(const std::string& folder, const model::LoraAdapters& adapters, const AdapterFiles& files);
+// Throws ConfigError when something that save_adapter did not write is in `folder`: before a run that will replace it.
+void require_own_adapter(const std::string& folder, const AdapterFiles& files);
 
 // Fills the adapters from a PEFT folder whose configuration they were made with (phi3::read_adapter_config). F32, F16
 // and BF16 tensors. Either all are taken or none: missing, unexpected, mis-shaped, mistyped and non-finite tensors and

@@ -41,10 +41,11 @@ class Checkpoints {
   };
   Found find_newest() const;
 
-  // Deletes by to_rotate: renames each to ".<name>.trash", fsyncs the folder, then deletes its files, the manifest
-  // first. A folder that holds anything else, or no manifest of ours, stays, and the log says so. Returns the steps
-  // that went. Throws ResourceError.
-  std::vector<int64_t> rotate(int64_t limit, std::optional<int64_t> best) const;
+  // Deletes by to_rotate among the checkpoints up to `newest`, which the run stands on; what is of later steps is
+  // damaged or was gone back behind, and neither counts nor goes. Renames each to ".<name>.trash", fsyncs the folder,
+  // then deletes its files, the manifest first. A folder that holds anything else, or no manifest of ours, stays, and
+  // the log says so. Returns the steps that went. Throws ResourceError.
+  std::vector<int64_t> rotate(int64_t newest, int64_t limit, std::optional<int64_t> best) const;
 
   // Deletes a checkpoint that is to be saved again (it was damaged, and the run went back behind it), manifest or not;
   // fine if there is none. Throws ResourceError, also when anything else is in its folder.

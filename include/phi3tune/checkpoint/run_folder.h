@@ -38,9 +38,9 @@ class RunFolder {
   // is foreign and makes a ConfigError, before a byte is touched. A folder that another process holds: ConfigError.
   // Throws ResourceError for what the disk refuses.
   static RunFolder prepare(const std::string& path, bool overwrite);
-  // Holds the folder of an earlier run of ours, to go on in it. Throws as prepare does; ConfigError without a sound
-  // run.json of ours.
-  static RunFolder reopen(const std::string& path);
+  // Holds the folder of an earlier run of ours, to go on in it, or to start over. Throws as prepare does; ConfigError
+  // without a sound run.json of ours. any_version: it need only list its files, earlier() is empty then.
+  static RunFolder reopen(const std::string& path, bool any_version = false);
   RunFolder(RunFolder&& other) noexcept;
   RunFolder& operator=(RunFolder&&) = delete;
   ~RunFolder();

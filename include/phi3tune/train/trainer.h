@@ -48,8 +48,9 @@ class Trainer {
   ~Trainer();
 
   // Goes on from a checkpoint, whose parameters and moments are in the learner and in optimizer().state() already. Then
-  // every step, evaluation and save is the one that the run would have made without the break, to the bit.
-  void resume(const LoopState& state, int64_t optimizer_updates);
+  // every step, evaluation and save is the one that the run would have made without the break, to the bit. kept_here:
+  // the saver has that checkpoint.
+  void resume(const LoopState& state, int64_t optimizer_updates, bool kept_here = true);
 
   // Trains to the end, or until the stop flag is seen (polled per micro-batch): an unfinished step is then given up, so
   // the parameters are those after `steps` whole updates. `saver`, if not null, is called when a checkpoint is due,

@@ -66,18 +66,47 @@ Start start_from(const std::string& path, const checkpoint::RunRecord& now) {
   if (!differences.refused.empty()) {
     refuse("resume_from_checkpoint " + path, differences);
   }
-  // The best of that run is in its folder, not in this one.
+  log_info("going on from {} in a folder of its own; what is the best evaluation is judged anew", start.from->folder);
   start.from->state.loop.best.reset();
   start.from->state.loop.stale_evaluations = 0;
   return start;
 }
 
+// A named checkpoint of the run itself may be its newest alone, unless this command has named it all along.
 void check_named(const std::string& path, const checkpoint::Checkpoints& checkpoints,
-                 const checkpoint::VerifiedCheckpoint* newest) {
+                 const std::optional<checkpoint::VerifiedCheckpoint>& newest, const checkpoint::RunRecord& now) {
+  const auto* then = newest ? find(newest->record.settings, "resume_from_checkpoint") : nullptr;
+  const auto* named = find(now.settings, "resume_from_checkpoint");
+  if (then != nullptr && named != nullptr && *then == *named) {
+    return;
+  }
   for (const int64_t step : checkpoints.steps()) {
-    if (same_path(path, checkpoints.path_of(step)) && (newest == nullptr || newest->step != step)) {
+    if (same_path(path, checkpoints.path_of(step)) && (!newest || newest->step != step)) {
       throw ConfigError(
-          "resume_from_checkpoint {}: not the newest of its run; to go back to it, name another output_dir", path);
+          "resume_from_checkpoint {}: not the newest sound one of its run; to go back to it, name another output_dir",
+          path);
+    }
+  }
+}
+
+// Whether `path` is `folder` or lies in it.
+bool lies_in(const std::string& path, const std::string& folder) {
+  std::error_code code;
+  const auto relative = fs::weakly_canonical(path, code).lexically_relative(fs::weakly_canonical(folder, code));
+  return !path.empty() && !relative.empty() && *relative.begin() != "..";
+}
+
+// What the run reads must not be deleted for it.
+void check_apart(const config::RunOptions& run) {
+  const std::pair<const char*, const std::string*> inputs[]{{"resume_from_checkpoint", &run.save.resume_path},
+                                                            {"lora_model_dir", &run.lora.init_adapter},
+                                                            {"tokenizer_path", &run.model.tokenizer_path},
+                                                            {"base_model", &run.model.base_model}};
+  for (const auto& [name, path] : inputs) {
+    if (lies_in(*path, run.output.output_dir)) {
+      throw ConfigError(
+          "{}: {} lies in output_dir, where overwrite_output_dir would delete it; name another output_dir", name,
+          *path);
     }
   }
 }
@@ -88,7 +117,7 @@ checkpoint::RunFolder hold_output_folder(const config::RunOptions& run) {
   const std::string& path = run.output.output_dir;
   const bool overwrite = run.output.overwrite_output_dir;
   if (exists(path + "/run.json") && (overwrite || run.save.resume != Resume::kNever)) {
-    return checkpoint::RunFolder::reopen(path);
+    return checkpoint::RunFolder::reopen(path, overwrite);
   }
   return checkpoint::RunFolder::prepare(path, overwrite);
 }
@@ -100,6 +129,7 @@ Start settle_start(const checkpoint::RunFolder& folder, const config::RunOptions
     return run.save.resume == Resume::kPath ? start_from(run.save.resume_path, now) : Start{};
   }
   const auto again = [&] {
+    check_apart(run);
     auto start = run.save.resume == Resume::kPath ? start_from(run.save.resume_path, now) : Start{};
     start.over = true;
     return start;
@@ -111,14 +141,16 @@ Start settle_start(const checkpoint::RunFolder& folder, const config::RunOptions
   const checkpoint::Checkpoints checkpoints(folder.file(kCheckpointsFolder));
   auto found = checkpoints.find_newest();
   if (run.save.resume == Resume::kPath) {
-    check_named(run.save.resume_path, checkpoints, found.newest ? &*found.newest : nullptr);
+    check_named(run.save.resume_path, checkpoints, found.newest, now);
   }
   const auto& then = found.newest ? found.newest->record : folder.earlier();
   const int64_t steps = found.newest ? found.newest->step : 0;
   const auto differences = checkpoint::compare_runs(then, now, steps);
   const bool finished = folder.earlier().status == "finished" && !changes(differences, "max_steps") &&
-                        !changes(differences, "num_epochs") && exists(folder.file(kAdapterFolder));
-  if (overwrite && (!differences.refused.empty() || finished)) {
+                        !changes(differences, "num_epochs") && !changes(differences, "load_best_model_at_end") &&
+                        exists(folder.file(kAdapterFolder));
+  const bool none_sound = !found.newest && !found.skipped.empty();
+  if (overwrite && (!differences.refused.empty() || finished || none_sound)) {
     return again();
   }
   if (!differences.refused.empty()) {
@@ -132,18 +164,28 @@ Start settle_start(const checkpoint::RunFolder& folder, const config::RunOptions
   if (finished) {
     return start;
   }
-  if (!found.newest && !found.skipped.empty()) {
+  if (none_sound) {
     throw CheckpointError(
         "output_dir {}: none of its {} checkpoints is sound, so there is nothing to go on from; overwrite_output_dir: "
-        "true with resume_from_checkpoint: never starts again{}",
+        "true starts again{}",
         folder.path(), found.skipped.size(), listed(found.skipped));
   }
+  if (!found.newest && folder.earlier().status == "finished") {
+    throw CheckpointError(
+        "output_dir {}: the run there is finished and its checkpoints are gone, so there is nothing to go on from; "
+        "lora_model_dir: {} trains on from its result in another output_dir, overwrite_output_dir: true starts again",
+        folder.path(), folder.file(kAdapterFolder));
+  }
   checkpoints.clean();
+  if (!found.newest && run.save.resume == Resume::kPath) {
+    return start_from(run.save.resume_path, now);
+  }
   if (!found.newest) {
     log_info("output_dir {}: an earlier session saved no checkpoint: starting from the beginning", folder.path());
     return start;
   }
   start.from = std::move(found.newest);
+  start.own = true;
   log_info("going on from {}", start.from->folder);
   for (const auto& line : differences.allowed) {
     log_info("changed since: {}", line);

@@ -19,6 +19,7 @@ checkpoint::RunFolder hold_output_folder(const config::RunOptions& run);
 
 struct Start {
   std::optional<checkpoint::VerifiedCheckpoint> from;  // none: from the beginning
+  bool own = false;                                    // `from` lies in this run's output_dir
   bool finished = false;                               // the very same run, and it is done
   bool over = false;  // what is in the folder is to be deleted (RunFolder::start_over) once the run can start
 };

@@ -30,12 +30,6 @@ uint64_t bytes_in(const std::string& folder) {
 
 }  // namespace
 
-std::string RunSaver::way_out() const {
-  const auto steps = checkpoints_.steps();
-  return steps.empty() ? "the same command starts from the beginning"
-                       : fmt::format("the same command goes on from step {}", steps.back());
-}
-
 train::SaveMetrics RunSaver::save(const train::LoopState& state, const train::AdamWState& optimizer,
                                   train::SaveReason reason) {
   const auto started = std::chrono::steady_clock::now();
@@ -50,11 +44,12 @@ train::SaveMetrics RunSaver::save(const train::LoopState& state, const train::Ad
     saved.metrics_bytes = log_.sync();
     checkpoints_.make_room(metrics.step);
     checkpoint::save_checkpoint(metrics.path, adapters_, optimizer, saved, record_);
-    const auto best = state.best ? std::optional(state.best->step) : std::nullopt;
-    metrics.rotated = checkpoints_.rotate(options_.save_total_limit, best);
   } catch (const ResourceError& fault) {
-    throw ResourceError("step {}: no checkpoint: {}; when there is room, {}", metrics.step, fault.what(), way_out());
+    throw ResourceError("step {}: no checkpoint: {}; when there is room, the same command goes on from the newest one",
+                        metrics.step, fault.what());
   }
+  const auto best = state.best ? std::optional(state.best->step) : std::nullopt;
+  metrics.rotated = checkpoints_.rotate(metrics.step, options_.save_total_limit, best);
   metrics.bytes = bytes_in(metrics.path);
   metrics.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
   return metrics;

@@ -27,8 +27,6 @@ class RunSaver final : public train::TrainSaver {
                           train::SaveReason reason) override;
 
  private:
-  std::string way_out() const;
-
   const checkpoint::Checkpoints& checkpoints_;
   const checkpoint::RunRecord& record_;
   const model::LoraAdapters& adapters_;

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <chrono>
 #include <exception>
+#include <filesystem>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -18,6 +20,7 @@
 #include "phi3tune/checkpoint/fingerprint.h"
 #include "phi3tune/checkpoint/run_folder.h"
 #include "phi3tune/commands/engine_api.h"
+#include "phi3tune/config/run_layout.h"
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/hash.h"
 #include "phi3tune/core/log.h"
@@ -44,6 +47,13 @@ phi3::AdapterConfig settle_adapter(const config::RunOptions& run, const phi3::Mo
     return model::adapter_config_for(run.lora, model, run.model.base_model);
   }
   auto adapter = phi3::read_adapter_config(run.lora.init_adapter);
+  std::error_code code;
+  if (std::filesystem::exists(run.lora.init_adapter + "/" + config::kTrainingStateName, code)) {
+    log_warning(
+        "lora_model_dir: {} is a checkpoint: its adapter is taken, not its step nor the optimizer's moments; "
+        "resume_from_checkpoint goes on exactly",
+        run.lora.init_adapter);
+  }
   log_info("lora_model_dir: rank {}, alpha {} and target modules are those of {}", adapter.rank, adapter.alpha,
            run.lora.init_adapter);
   adapter.dropout = run.lora.dropout;
@@ -113,9 +123,17 @@ void take_best(const checkpoint::Checkpoints& checkpoints, const train::LoopStat
   if (!state.best || state.best->step == state.result.steps) {
     return;
   }
-  const auto best = checkpoint::verify_checkpoint(checkpoints.path_of(state.best->step));
-  checkpoint::load_adapter(best.folder, adapters);
-  log_info("load_best_model_at_end: the result is the adapter of step {}", best.step);
+  try {
+    const auto best = checkpoint::verify_checkpoint(checkpoints.path_of(state.best->step));
+    checkpoint::load_adapter(best.folder, adapters);
+    log_info("load_best_model_at_end: the result is the adapter of step {}", best.step);
+  } catch (const CheckpointError& fault) {
+    throw CheckpointError(
+        "load_best_model_at_end: {}\nload_best_model_at_end: false, with the same command, makes the last step's "
+        "adapter "
+        "the result",
+        fault.what());
+  }
 }
 
 int say_finished(const checkpoint::RunFolder& folder, bool events) {
@@ -130,6 +148,40 @@ int say_finished(const checkpoint::RunFolder& folder, bool events) {
     fmt::print("finished already; adapter: {}\n", adapter);
   }
   return static_cast<int>(ExitCode::kDone);
+}
+
+// What the folder's disk must hold is known before a weight is loaded, and again where all checkpoints are kept.
+void check_space(const checkpoint::RunFolder& folder, const config::RunOptions& run, const Inputs& inputs,
+                 const phi3::AdapterConfig& adapter, int64_t saves) {
+  const auto& model = inputs.folder.config();
+  const auto there = checkpoint::Checkpoints(folder.file(kCheckpointsFolder)).steps().size();
+  check_disk_space(folder.path(), model::parameters_of(model, model::ranks_of(model, adapter)), run.save, saves,
+                   static_cast<int64_t>(there));
+}
+
+// Parameters, moments and the loop as they were.
+void take_up(const Start& start, const config::RunOptions& run, const checkpoint::Checkpoints& checkpoints,
+             model::LoraAdapters& adapters, train::Trainer& trainer) {
+  const auto& from = *start.from;
+  auto loop = from.state.loop;
+  if (loop.result.ended_early) {
+    log_info("early stopping ended this run at step {}: more steps do not go on with it", loop.result.steps);
+  }
+  if (loop.best && run.save.load_best_model_at_end) {
+    try {
+      (void)checkpoint::verify_checkpoint(checkpoints.path_of(loop.best->step));
+    } catch (const CheckpointError& fault) {
+      log_warning("the best evaluation so far, of step {}, has no sound checkpoint ({}); it is judged anew",
+                  loop.best->step, fault.what());
+      loop.best.reset();
+    }
+  }
+  checkpoint::load_checkpoint(from, adapters, trainer.optimizer().state());
+  trainer.resume(loop, from.state.optimizer_step, start.own);
+  if (start.own) {
+    // What a run that was cut short between its save and the rotation did not get to.
+    checkpoints.rotate(from.step, run.save.save_total_limit, loop.best ? std::optional(loop.best->step) : std::nullopt);
+  }
 }
 
 // By value: what was left to the program is written into the settings.
@@ -147,14 +199,12 @@ int train(config::RunOptions run, const EngineContext& context) {
   if (start.finished) {
     return say_finished(folder, events);
   }
+  checkpoint::AdapterFiles files;
+  files.tokenizer_files = inputs.tokenizer.files();
+  files.chat_template = inputs.chat_template.jinja();
+  checkpoint::require_own_adapter(folder.file(kAdapterFolder), files);
+  check_space(folder, run, inputs, adapter_config, std::max<int64_t>(2, run.save.save_total_limit));
 
-  // One checkpoint stands while the next is written; where all are kept, more is looked at when their number is known.
-  const int64_t parameters =
-      model::parameters_of(inputs.folder.config(), model::ranks_of(inputs.folder.config(), adapter_config));
-  const checkpoint::Checkpoints checkpoints(folder.file(kCheckpointsFolder));
-  const auto there = start.over ? int64_t{0} : static_cast<int64_t>(checkpoints.steps().size());
-  constexpr int64_t kAtLeast = 2;
-  check_disk_space(folder.path(), parameters, run.save, std::max(kAtLeast, run.save.save_total_limit), there);
   const auto asked = run.resolved;
   if (start.from) {
     reuse_settled(start.from->record, run);
@@ -164,43 +214,36 @@ int train(config::RunOptions run, const EngineContext& context) {
   record.settings = run.resolved;
   record.requested = changed_settings(asked, run.resolved);
   record.compute = compute_facts(prepared.compute);
-  if (start.from) {
-    warn_if_inexact(start.from->record, record, start.from->step);
-  }
-  if (start.over) {
-    // What an earlier run left is deleted only now, when this one is known to be able to start.
-    log_info("output_dir {}: what an earlier run wrote there is deleted", folder.path());
-    folder.start_over();
-  }
-
-  checkpoint::AdapterFiles files;
-  files.tokenizer_files = inputs.tokenizer.files();
-  files.chat_template = inputs.chat_template.jinja();
-  claim_files(folder, files);
-  folder.write(record);
-  const Ending ending(folder, record);
-
-  RunLog log(folder.file(kMetricsFile), start.from && folder.reopened() ? start.from->state.metrics_bytes : 0);
-  const auto progress = make_progress(run.output, sinks_of_process(context.json));
   train::ObserverList observers;
-  observers.add(&log);
-  observers.add(progress.get());
   train::Trainer trainer(*prepared.learner, inputs.dataset, evaluation_sets(inputs.dataset),
                          {run.schedule, run.data, run.eval, run.output.logging_steps, run.save}, observers);
   if (start.from) {
+    warn_if_inexact(start.from->record, record, start.from->step);
     if (trainer.plan().max_steps < start.from->step) {
       throw ConfigError("{}: made {} steps, and the settings now ask for {}; wanted at least as many",
                         start.from->folder, start.from->step, trainer.plan().max_steps);
     }
-    checkpoint::load_checkpoint(*start.from, adapters, trainer.optimizer().state());
-    trainer.resume(start.from->state.loop, start.from->state.optimizer_step);
-    const auto& best = start.from->state.loop.best;
-    // What a run that was cut short between its save and the rotation did not get to.
-    checkpoints.rotate(run.save.save_total_limit, best ? std::optional(best->step) : std::nullopt);
   }
   if (run.save.save_total_limit == 0) {
-    check_disk_space(folder.path(), parameters, run.save, trainer.planned_saves(), there);
+    check_space(folder, run, inputs, adapter_config, trainer.planned_saves());
   }
+
+  // From here on the run is known to be able to start.
+  if (start.over) {
+    log_info("output_dir {}: what an earlier run wrote there is deleted", folder.path());
+    folder.start_over();
+  }
+  claim_files(folder, files);
+  folder.write(record);
+  const Ending ending(folder, record);
+  const checkpoint::Checkpoints checkpoints(folder.file(kCheckpointsFolder));
+  if (start.from) {
+    take_up(start, run, checkpoints, adapters, trainer);
+  }
+  RunLog log(folder.file(kMetricsFile), start.own ? start.from->state.metrics_bytes : 0);
+  const auto progress = make_progress(run.output, sinks_of_process(context.json));
+  observers.add(&log);
+  observers.add(progress.get());
   RunSaver saver(checkpoints, record, adapters, log, run.save);
   const auto counted = device_counters(prepared.compute);
   const auto result = trainer.run(&saver);
@@ -217,7 +260,7 @@ int train(config::RunOptions run, const EngineContext& context) {
     take_best(checkpoints, trainer.state(), adapters);
   }
   files.card = model_card(run, context, inputs, adapter_config, result);
-  checkpoint::replace_adapter(folder.file(kAdapterFolder), adapters, files);
+  checkpoint::save_adapter(folder.file(kAdapterFolder), adapters, files, true);
   record.status = "finished";
   record.compute.emplace_back("arena_bytes used", std::to_string(prepared.arena->high_water()));
   record.results = results_json(result);

@@ -133,7 +133,7 @@ TEST(Rotation, CutShortAnywhereItLeavesTheBestAndTheNewestWholeAndIsCleanedUp) {
         fs::create_directory(folder / "checkpoints/.step-000099.partial");
         folder.write("checkpoints/.step-000098.partial/optimizer.safetensors", "half");
       } else {
-        (void)checkpoints.rotate(limit, best);
+        (void)checkpoints.rotate(step, limit, best);
       }
       checkpoints.clean();
       ASSERT_TRUE(is_whole(checkpoints, step));
@@ -142,7 +142,7 @@ TEST(Rotation, CutShortAnywhereItLeavesTheBestAndTheNewestWholeAndIsCleanedUp) {
         ASSERT_NE(entry.path().filename().string().front(), '.') << entry.path();
       }
     }
-    (void)checkpoints.rotate(limit, best);
+    (void)checkpoints.rotate(6, limit, best);
     ASSERT_LE(static_cast<int64_t>(checkpoints.steps().size()), std::max<int64_t>(limit, 2));
   }
   EXPECT_GT(crashes, 100);
@@ -157,7 +157,7 @@ TEST(Rotation, AFolderWithSomethingForeignStaysAndIsSaid) {
   folder.write("c/step-000001/thesis.txt", "mine");
   fs::remove(folder / "c/step-000002/manifest.json");
   testing::internal::CaptureStderr();
-  EXPECT_THAT(checkpoints.rotate(1, std::nullopt), ElementsAre(3));
+  EXPECT_THAT(checkpoints.rotate(4, 1, std::nullopt), ElementsAre(3));
   const std::string log = testing::internal::GetCapturedStderr();
   EXPECT_THAT(log, HasSubstr("step-000001: does not count among the checkpoints to keep and is not deleted: it holds "
                              "what phi3-tune did not write: thesis.txt"));
@@ -165,6 +165,17 @@ TEST(Rotation, AFolderWithSomethingForeignStaysAndIsSaid) {
   EXPECT_THAT(checkpoints.steps(), ElementsAre(1, 2, 4));
   EXPECT_TRUE(is_whole(checkpoints, 1));
   EXPECT_EQ(test::read_all(folder / "c/step-000001/thesis.txt"), "mine");
+}
+
+// A damaged one lies ahead, and the run went back behind it.
+TEST(Rotation, WhatTheRunStandsOnStaysWhateverLiesAhead) {
+  const TempFolder folder;
+  const Checkpoints checkpoints(folder / "c");
+  for (const int64_t step : {10, 20, 30}) {
+    make_checkpoint(checkpoints, step);
+  }
+  EXPECT_THAT(checkpoints.rotate(20, 1, std::nullopt), ElementsAre(10));
+  EXPECT_THAT(checkpoints.steps(), ElementsAre(20, 30));
 }
 
 TEST(Rotation, LinksAreNeitherFollowedNorDeleted) {
@@ -175,7 +186,7 @@ TEST(Rotation, LinksAreNeitherFollowedNorDeleted) {
   make_checkpoint(elsewhere, 1);
   fs::create_directory_symlink(elsewhere.path_of(1), checkpoints.path_of(1));
   fs::create_directory_symlink(elsewhere.path_of(1), folder / "c/.step-000003.trash");
-  EXPECT_THAT(checkpoints.rotate(1, std::nullopt), IsEmpty());
+  EXPECT_THAT(checkpoints.rotate(5, 1, std::nullopt), IsEmpty());
   checkpoints.clean();
   EXPECT_TRUE(is_whole(elsewhere, 1));
   EXPECT_TRUE(fs::is_symlink(folder / "c/.step-000003.trash"));

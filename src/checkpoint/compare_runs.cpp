@@ -11,15 +11,10 @@
 namespace phi3tune::checkpoint {
 namespace {
 
-const std::string* find(const Facts& facts, std::string_view name) {
-  const auto entry = std::find_if(facts.begin(), facts.end(), [&](const auto& fact) { return fact.first == name; });
-  return entry == facts.end() ? nullptr : &entry->second;
-}
-
 // What was asked for; what it came to stands in the settings.
 const std::string* asked_for(const RunRecord& run, std::string_view name) {
-  const std::string* requested = find(run.requested, name);
-  return requested != nullptr ? requested : find(run.settings, name);
+  const std::string* requested = find_fact(run.requested, name);
+  return requested != nullptr ? requested : find_fact(run.settings, name);
 }
 
 std::string shown(const std::string* text) { return text == nullptr ? "not given" : *text; }
@@ -58,8 +53,8 @@ void compare_hashes(const RunRecord& then, const RunRecord& now, RunDifferences&
       {"template", "the chat template is not the one the run began with"},
       {"adapter_from", "the adapter of lora_model_dir is not the one the run began with"}};
   for (const auto& [name, text] : kNames) {
-    const std::string* before = find(then.hashes, name);
-    const std::string* after = find(now.hashes, name);
+    const std::string* before = find_fact(then.hashes, name);
+    const std::string* after = find_fact(now.hashes, name);
     if (shown(before) != shown(after)) {
       differences.refused.push_back(fmt::format("{} (hash {} then, {} now)", text, shown(before), shown(after)));
     }
@@ -68,30 +63,30 @@ void compare_hashes(const RunRecord& then, const RunRecord& now, RunDifferences&
 
 void compare_machines(const RunRecord& then, const RunRecord& now, RunDifferences& differences) {
   for (const char* name : {"device", "threads", "dtype", "cpu_capability"}) {
-    const std::string* before = find(then.compute, name);
-    const std::string* after = find(now.compute, name);
+    const std::string* before = find_fact(then.compute, name);
+    const std::string* after = find_fact(now.compute, name);
     if (before != nullptr && after != nullptr && *before != *after) {
       differences.inexact.push_back(fmt::format("{}: {} then, {} now", name, *before, *after));
     }
   }
   // As settled: the same rows a step in other passes are summed in another order.
   for (const char* name : {"micro_batch_size", "gradient_accumulation_steps"}) {
-    const std::string* before = find(then.settings, name);
-    const std::string* after = find(now.settings, name);
+    const std::string* before = find_fact(then.settings, name);
+    const std::string* after = find_fact(now.settings, name);
     if (!now.compute.empty() && shown(before) != shown(after) &&
         shown(asked_for(then, name)) == shown(asked_for(now, name))) {
       differences.inexact.push_back(fmt::format("{}: {} then, {} now", name, shown(before), shown(after)));
     }
   }
   for (const std::string& name : names_of(then.versions, now.versions)) {
-    const std::string before = shown(find(then.versions, name));
-    const std::string after = shown(find(now.versions, name));
+    const std::string before = shown(find_fact(then.versions, name));
+    const std::string after = shown(find_fact(now.versions, name));
     if (before != after) {
       differences.inexact.push_back(fmt::format("{}: {} then, {} now", name, before, after));
     }
   }
-  const std::string before = shown(find(then.hashes, "program"));
-  const std::string after = shown(find(now.hashes, "program"));
+  const std::string before = shown(find_fact(then.hashes, "program"));
+  const std::string after = shown(find_fact(now.hashes, "program"));
   if (before != after) {
     differences.inexact.push_back(fmt::format("the program: another build (hash {} then, {} now)", before, after));
   }
@@ -99,9 +94,9 @@ void compare_machines(const RunRecord& then, const RunRecord& now, RunDifference
 
 // num_epochs is not looked at beside max_steps, so a run may change from one to the other.
 void compare_lengths(const RunRecord& then, const RunRecord& now, int64_t steps, RunDifferences& differences) {
-  const std::string* after = find(now.settings, "max_steps");
+  const std::string* after = find_fact(now.settings, "max_steps");
   const auto wanted = after == nullptr ? std::nullopt : parse_int(*after);
-  if (wanted && *wanted < steps && shown(find(then.settings, "max_steps")) != *after) {
+  if (wanted && *wanted < steps && shown(find_fact(then.settings, "max_steps")) != *after) {
     differences.refused.push_back(fmt::format("max_steps: {} now, and the checkpoint is of step {}", *after, steps));
   }
 }

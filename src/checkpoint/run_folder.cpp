@@ -5,6 +5,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <ctime>
@@ -177,6 +178,11 @@ RunFolder::~RunFolder() {
 }
 
 void RunFolder::claim(const std::vector<std::string>& names) { files_.insert(names.begin(), names.end()); }
+
+const std::string* find_fact(const Facts& facts, std::string_view name) {
+  const auto entry = std::find_if(facts.begin(), facts.end(), [&](const auto& fact) { return fact.first == name; });
+  return entry == facts.end() ? nullptr : &entry->second;
+}
 
 io::Json identity_json(const RunRecord& record) {
   io::Json json = io::Json::object();

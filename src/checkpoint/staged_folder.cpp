@@ -15,34 +15,23 @@
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/log.h"
 #include "phi3tune/io/atomic_file.h"
+#include "phi3tune/io/folder.h"
 
 namespace phi3tune::checkpoint {
 namespace {
 
 namespace fs = std::filesystem;
 
-std::string without_trailing_slash(std::string path) {
-  while (path.size() > 1 && path.back() == '/') {
-    path.pop_back();
-  }
-  return path;
-}
-
-std::string parent_of(const std::string& path) {
-  const std::string parent = fs::path(path).parent_path().string();
-  return parent.empty() ? "." : parent;
-}
-
 // Makes the folder and those above it, each name durable.
 void make_durable_directories(const std::string& path) {
   std::vector<std::string> made;
   struct stat status {};
-  for (std::string each = path; ::lstat(each.c_str(), &status) != 0 && errno == ENOENT; each = parent_of(each)) {
+  for (std::string each = path; ::lstat(each.c_str(), &status) != 0 && errno == ENOENT; each = io::parent_of(each)) {
     made.push_back(each);
   }
   io::make_directories(path);
   for (auto it = made.rbegin(); it != made.rend(); ++it) {
-    io::sync_directory(parent_of(*it));
+    io::sync_directory(io::parent_of(*it));
   }
 }
 
@@ -91,13 +80,13 @@ bool put_aside(const std::string& folder, const std::string& trash, const std::s
 }  // namespace
 
 StagedFolder::StagedFolder(std::string folder, std::set<std::string> names, bool replaces)
-    : folder_(without_trailing_slash(std::move(folder))), names_(std::move(names)), replaces_(replaces) {
+    : folder_(io::without_trailing_slash(std::move(folder))), names_(std::move(names)), replaces_(replaces) {
   const fs::path final_path(folder_);
   staged_ = (final_path.parent_path() / config::staged_name(final_path.filename().string())).string();
   if (!replaces_) {
     require_free(folder_);
   }
-  make_durable_directories(parent_of(folder_));
+  make_durable_directories(io::parent_of(folder_));
   int code = ::mkdir(staged_.c_str(), 0777) == 0 ? 0 : errno;
   if (code == EEXIST) {
     delete_leftover(folder_, staged_, names_);
@@ -136,7 +125,7 @@ void StagedFolder::commit() {
   }
   committed_ = true;
   try {
-    io::sync_directory(parent_of(folder_));
+    io::sync_directory(io::parent_of(folder_));
   } catch (const ResourceError&) {
     // It might not survive a power cut, so it is not there: taken back, to be deleted.
     committed_ = std::rename(folder_.c_str(), staged_.c_str()) != 0;

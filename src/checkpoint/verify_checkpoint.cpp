@@ -3,23 +3,14 @@
 #include "checkpoint/training_state.h"
 #include "phi3tune/checkpoint/checkpoint.h"
 #include "phi3tune/config/run_layout.h"
+#include "phi3tune/io/folder.h"
 #include "phi3tune/phi3/checkpoint_folder.h"
 
 namespace phi3tune::checkpoint {
-namespace {
-
-std::string without_trailing_slash(std::string path) {
-  while (path.size() > 1 && path.back() == '/') {
-    path.pop_back();
-  }
-  return path;
-}
-
-}  // namespace
 
 VerifiedCheckpoint verify_checkpoint(const std::string& folder) {
   VerifiedCheckpoint checkpoint;
-  checkpoint.folder = without_trailing_slash(folder);
+  checkpoint.folder = io::without_trailing_slash(folder);
   const io::Manifest manifest = io::read_manifest(checkpoint.folder);
   Faults faults;
   for (const std::string& fault : phi3::faults_of_checkpoint(checkpoint.folder, manifest)) {

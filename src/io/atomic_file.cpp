@@ -11,17 +11,13 @@
 #include <filesystem>
 
 #include "phi3tune/core/error.h"
+#include "phi3tune/io/folder.h"
 
 namespace phi3tune::io {
 namespace {
 
 [[noreturn]] void fail(const std::string& path, const char* step, int code) {
   throw ResourceError("{}: cannot {}: {}", path, step, std::strerror(code));
-}
-
-std::string parent_of(const std::string& path) {
-  const std::string parent = std::filesystem::path(path).parent_path().string();
-  return parent.empty() ? "." : parent;
 }
 
 // Writes all of it, however often the system takes only a part. Returns 0 or the error.

@@ -24,6 +24,18 @@ std::vector<std::string> names_in(const std::string& folder) {
   return names;
 }
 
+std::string parent_of(const std::string& path) {
+  const std::string parent = std::filesystem::path(path).parent_path().string();
+  return parent.empty() ? "." : parent;
+}
+
+std::string without_trailing_slash(std::string path) {
+  while (path.size() > 1 && path.back() == '/') {
+    path.pop_back();
+  }
+  return path;
+}
+
 template std::vector<std::string> names_in<ResourceError>(const std::string&);
 template std::vector<std::string> names_in<CheckpointError>(const std::string&);
 

@@ -6,6 +6,7 @@
 
 #include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -14,6 +15,9 @@
 namespace phi3tune::checkpoint {
 
 using Facts = std::vector<std::pair<std::string, std::string>>;
+
+// The text of that name, or null.
+const std::string* find_fact(const Facts& facts, std::string_view name);
 
 struct RunRecord {
   std::string status = "running";  // running | finished | stopped | failed

@@ -19,15 +19,6 @@ namespace {
 namespace fs = std::filesystem;
 using Resume = config::SaveOptions::Resume;
 
-const std::string* find(const checkpoint::Facts& facts, std::string_view name) {
-  const auto entry = std::find_if(facts.begin(), facts.end(), [&](const auto& fact) { return fact.first == name; });
-  return entry == facts.end() ? nullptr : &entry->second;
-}
-
-std::string* find(checkpoint::Facts& facts, std::string_view name) {
-  return const_cast<std::string*>(find(std::as_const(facts), name));
-}
-
 bool exists(const std::string& path) {
   std::error_code code;
   return fs::exists(path, code);
@@ -75,8 +66,8 @@ Start start_from(const std::string& path, const checkpoint::RunRecord& now) {
 // A named checkpoint of the run itself may be its newest alone, unless this command has named it all along.
 void check_named(const std::string& path, const checkpoint::Checkpoints& checkpoints,
                  const std::optional<checkpoint::VerifiedCheckpoint>& newest, const checkpoint::RunRecord& now) {
-  const auto* then = newest ? find(newest->record.settings, "resume_from_checkpoint") : nullptr;
-  const auto* named = find(now.settings, "resume_from_checkpoint");
+  const auto* then = newest ? checkpoint::find_fact(newest->record.settings, "resume_from_checkpoint") : nullptr;
+  const auto* named = checkpoint::find_fact(now.settings, "resume_from_checkpoint");
   if (then != nullptr && named != nullptr && *then == *named) {
     return;
   }
@@ -195,16 +186,17 @@ Start settle_start(const checkpoint::RunFolder& folder, const config::RunOptions
 
 void reuse_settled(const checkpoint::RunRecord& then, config::RunOptions& run) {
   auto& compute = run.compute;
-  if (const auto* device = find(then.compute, "device");
+  if (const auto* device = checkpoint::find_fact(then.compute, "device");
       device != nullptr && compute.device == config::DeviceKind::kAuto) {
     const bool on_gpu = device->starts_with("cuda:");
     compute.device = on_gpu ? config::DeviceKind::kCuda : config::DeviceKind::kCpu;
     compute.device_index = on_gpu ? std::atoi(device->c_str() + 5) : 0;
   }
-  if (const auto* threads = find(then.compute, "threads"); threads != nullptr && compute.threads == 0) {
+  if (const auto* threads = checkpoint::find_fact(then.compute, "threads");
+      threads != nullptr && compute.threads == 0) {
     compute.threads = static_cast<int>(parse_int(*threads).value_or(0));
   }
-  if (const auto* dtype = find(then.compute, "dtype");
+  if (const auto* dtype = checkpoint::find_fact(then.compute, "dtype");
       dtype != nullptr && compute.dtype == config::ComputeDType::kAuto) {
     compute.dtype = *dtype == "bfloat16" ? config::ComputeDType::kBFloat16 : config::ComputeDType::kFloat32;
   }
@@ -215,7 +207,7 @@ void reuse_settled(const checkpoint::RunRecord& then, config::RunOptions& run) {
                                                                   {"block", Saved::kBlock},
                                                                   {"offload", Saved::kOffload}};
   // A mix of policies is chosen again: all of them give the same bits.
-  if (const auto* saved = find(then.compute, "gradient_checkpointing");
+  if (const auto* saved = checkpoint::find_fact(then.compute, "gradient_checkpointing");
       saved != nullptr && compute.saved_activations == Saved::kAuto) {
     for (const auto& [name, policy] : kPolicies) {
       compute.saved_activations = *saved == name ? policy : compute.saved_activations;
@@ -226,13 +218,13 @@ void reuse_settled(const checkpoint::RunRecord& then, config::RunOptions& run) {
                                                 {"gradient_accumulation_steps", &schedule.gradient_accumulation_steps},
                                                 {"eval_batch_size", &schedule.eval_batch_size}};
   for (const auto& [name, value] : rows) {
-    const auto* asked = find(then.requested, name);
-    const auto* settled = find(then.settings, name);
-    auto* now = find(run.resolved, name);
-    if (asked != nullptr && settled != nullptr && now != nullptr && *asked == *now) {
-      if (const auto number = parse_int(*settled)) {
+    const auto* asked = checkpoint::find_fact(then.requested, name);
+    const auto* settled = checkpoint::find_fact(then.settings, name);
+    const auto number = settled == nullptr ? std::nullopt : parse_int(*settled);
+    for (auto& [setting, text] : run.resolved) {
+      if (setting == name && asked != nullptr && *asked == text && number) {
         *value = *number;
-        *now = *settled;
+        text = *settled;
       }
     }
   }
@@ -241,7 +233,7 @@ void reuse_settled(const checkpoint::RunRecord& then, config::RunOptions& run) {
 checkpoint::Facts changed_settings(const checkpoint::Facts& asked, const checkpoint::Facts& settled) {
   checkpoint::Facts changed;
   for (const auto& [name, text] : asked) {
-    if (const auto* now = find(settled, name); now != nullptr && *now != text) {
+    if (const auto* now = checkpoint::find_fact(settled, name); now != nullptr && *now != text) {
       changed.emplace_back(name, text);
     }
   }

@@ -4,7 +4,7 @@
 //    "memory_bytes", "seconds"}
 //   {"step", "epoch", "set", "eval_loss", "eval_tokens", "eval_token_accuracy", "seconds"}
 //
-// Token counts are of the step; memory_bytes is the process's peak resident memory so far.
+// Token counts are of the step; memory_bytes is StepMetrics::memory_bytes.
 #pragma once
 
 #include <cstdint>

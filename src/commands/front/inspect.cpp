@@ -14,6 +14,7 @@
 #include "phi3tune/config/run_layout.h"
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/text.h"
+#include "phi3tune/io/folder.h"
 #include "phi3tune/io/manifest.h"
 
 namespace phi3tune::commands {
@@ -134,10 +135,7 @@ int print_json(Json json, const std::vector<std::string>& faults, const std::str
 }  // namespace
 
 int run_inspect(const InspectOptions& options) {
-  std::string path = options.path;
-  while (path.size() > 1 && path.ends_with('/')) {
-    path.pop_back();
-  }
+  const std::string path = io::without_trailing_slash(options.path);
   Inspected inspected;
   try {
     inspected = describe(path);

@@ -270,6 +270,21 @@ TEST(Trainer, NothingToTrainIsAnError) {
   EXPECT_THAT(test::message_of<DataError>([&] { trainer.run(); }), HasSubstr("data/toy.jsonl:1"));
 }
 
+TEST(Trainer, AStateThatIsNotFiniteEndsTheRunAtTheNextLossWithItsSamples) {
+  const data::Dataset dataset = toy_dataset(8);
+  ToyLearner learner;
+  Recorder recorder;
+  train::Trainer trainer(learner, dataset, {}, toy_options(1, 2), recorder);
+  learner.on_call = [&](int64_t call, at::Tensor, at::Tensor&) {
+    if (call == 3) {  // in step 2, whose update then makes parameters that are no numbers
+      at::Tensor(trainer.optimizer().state().moment1).fill_(std::numeric_limits<double>::quiet_NaN());
+    }
+  };
+  EXPECT_THAT(test::message_of<NumericsError>([&] { trainer.run(); }),
+              AllOf(HasSubstr("step 3:"), HasSubstr("data/toy.jsonl:5")));
+  EXPECT_EQ(recorder.steps.size(), 2U);
+}
+
 // The stop flag is never taken back in a process, so each of these ends in one of its own.
 class StoppedTrainer : public testing::Test {
  protected:

@@ -11,7 +11,7 @@ import unittest
 import front
 
 sys.path.insert(0, str(front.SOURCE / "tests/reliability"))
-os.environ.setdefault("PHI3TUNE_FAULTS", str(pathlib.Path(front.PROGRAM).parent / "libphi3tune_faults.so"))
+os.environ.setdefault("PHI3TUNE_FAULTS", str(pathlib.Path(front.PROGRAM).parent / "libfaults_for_tests.so"))
 import faults  # noqa: E402  (after its place is known)
 
 RESOURCE = 4

@@ -33,7 +33,8 @@ def run(context):
         listing = traces_of_listing(bench)
         cases += [(n, "EIO", False, tuple(faults.LISTING)) for n in range(1, listing + 1)]
         if context.reduced:
-            cases = context.generator("row 3").sample(cases, min(len(cases), 80))
+            syncs = [case for case in cases if case[1:3] == ("EIO", False) and not case[3] and traced.calls[case[0] - 1].call == "fsync"]
+            cases = syncs + context.generator("row 3").sample(cases, min(len(cases), 60))
         once, ends = rows.Once(), {}
 
         def case(point):

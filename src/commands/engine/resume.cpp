@@ -153,6 +153,7 @@ Start settle_start(const checkpoint::RunFolder& folder, const config::RunOptions
   Start start;
   start.finished = finished;
   if (finished) {
+    checkpoints.clean();  // a deletion that a power cut took back
     return start;
   }
   if (none_sound) {

@@ -14,6 +14,7 @@
 
 #include "checkpoint/known_files.h"
 #include "checkpoint/owned_files.h"
+#include "phi3tune/config/run_layout.h"
 #include "phi3tune/core/error.h"
 #include "phi3tune/io/atomic_file.h"
 
@@ -21,7 +22,6 @@ namespace phi3tune::checkpoint {
 namespace {
 
 namespace fs = std::filesystem;
-constexpr const char* kRecordName = "run.json";
 
 std::string utc_now() { return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr))); }
 
@@ -45,13 +45,17 @@ io::Json settings_object(const Facts& settings) {
   return object;
 }
 
-Facts text_facts(const io::Json& json, const char* name, const std::string& place) {
+const io::Json& object_in(const io::Json& json, const char* name, const std::string& place) {
   const auto member = json.find(name);
   if (member == json.end() || !member->is_object()) {
     throw CheckpointError("{}: {}: an object is wanted, and it is not there", place, name);
   }
+  return *member;
+}
+
+Facts text_facts(const io::Json& json, const char* name, const std::string& place) {
   Facts facts;
-  for (const auto& [key, value] : member->items()) {
+  for (const auto& [key, value] : object_in(json, name, place).items()) {
     if (!value.is_string()) {
       throw CheckpointError("{}: {}.{}: found {}, a text is wanted", place, name, key, value.dump());
     }
@@ -61,12 +65,8 @@ Facts text_facts(const io::Json& json, const char* name, const std::string& plac
 }
 
 Facts setting_facts(const io::Json& json, const char* name, const std::string& place) {
-  const auto member = json.find(name);
-  if (member == json.end() || !member->is_object()) {
-    throw CheckpointError("{}: {}: an object is wanted, and it is not there", place, name);
-  }
   Facts facts;
-  for (const auto& [key, value] : member->items()) {
+  for (const auto& [key, value] : object_in(json, name, place).items()) {
     facts.emplace_back(key, value.dump());
   }
   return facts;
@@ -101,7 +101,7 @@ RunFolder RunFolder::prepare(const std::string& path, bool overwrite) {
   RunFolder folder(path, open_locked(path));
   folder.made_ = made;
   folder.started_at_ = utc_now();
-  delete_temporaries(path, {kRecordName});  // of a run that was killed before it had written its record
+  delete_temporaries(path, {config::kRecordName});  // of a run that was killed before it had written its record
   const bool empty = fs::is_empty(path, code);
   if (code) {
     throw ResourceError("output_dir {}: cannot list the folder: {}", path, code.message());
@@ -113,15 +113,15 @@ RunFolder RunFolder::prepare(const std::string& path, bool overwrite) {
         path);
   }
   if (!empty) {
-    delete_owned_files(path, kRecordName);
+    delete_owned_files(path, config::kRecordName);
   }
-  folder.files_.insert(kRecordName);
+  folder.files_.insert(config::kRecordName);
   return folder;
 }
 
 RunFolder RunFolder::reopen(const std::string& path, bool any_version) {
   RunFolder folder(path, open_locked(path));
-  const std::string place = path + "/" + kRecordName;
+  const std::string place = path + "/" + config::kRecordName;
   const auto json = io::read_json_file<ConfigError>(place);
   const auto text = [&](const char* name) {
     return json.is_object() && json.contains(name) && json[name].is_string() ? json[name].get<std::string>() : "";
@@ -145,15 +145,15 @@ RunFolder RunFolder::reopen(const std::string& path, bool any_version) {
       folder.files_.insert(file.get<std::string>());
     }
   }
-  folder.files_.insert(kRecordName);
+  folder.files_.insert(config::kRecordName);
   delete_temporaries(path, folder.files_);
   folder.reopened_ = true;
   return folder;
 }
 
 void RunFolder::start_over() {
-  delete_owned_files(path_, kRecordName);
-  files_ = {kRecordName};
+  delete_owned_files(path_, config::kRecordName);
+  files_ = {config::kRecordName};
   earlier_ = {};
   reopened_ = false;
   started_at_ = utc_now();
@@ -222,7 +222,8 @@ void RunFolder::write(const RunRecord& record) {
   json.update(identity_json(record));
   json["results"] = record.results;
   json["files"] = files_;
-  io::write_file_atomically(file(kRecordName), json.dump(2, ' ', false, io::Json::error_handler_t::replace) + "\n");
+  io::write_file_atomically(file(config::kRecordName),
+                            json.dump(2, ' ', false, io::Json::error_handler_t::replace) + "\n");
 }
 
 }  // namespace phi3tune::checkpoint

@@ -9,6 +9,7 @@
 #include "checkpoint/known_files.h"
 #include "checkpoint/staged_folder.h"
 #include "phi3tune/checkpoint/adapter.h"
+#include "phi3tune/config/run_layout.h"
 #include "phi3tune/core/error.h"
 #include "phi3tune/io/atomic_file.h"
 #include "phi3tune/io/json.h"
@@ -17,8 +18,6 @@
 namespace phi3tune::checkpoint {
 namespace {
 
-constexpr const char* kConfigName = "adapter_config.json";
-constexpr const char* kTensorsName = "adapter_model.safetensors";
 constexpr const char* kTemplateName = "chat_template.jinja";
 constexpr const char* kCardName = "README.md";
 
@@ -26,7 +25,7 @@ constexpr const char* kCardName = "README.md";
 std::vector<std::pair<std::string, std::string>> text_files(const phi3::AdapterConfig& config,
                                                             const AdapterFiles& files) {
   std::vector<std::pair<std::string, std::string>> texts;
-  texts.emplace_back(kConfigName, phi3::adapter_config_text(config));
+  texts.emplace_back(config::kAdapterConfigName, phi3::adapter_config_text(config));
   texts.emplace_back(kCardName, model_card_text(files.card));
   for (const std::string& path : files.tokenizer_files) {
     const std::string name = std::filesystem::path(path).filename().string();
@@ -83,7 +82,7 @@ void check_tensors(const std::string& path, const std::vector<NamedTensor>& tens
 }  // namespace
 
 std::vector<std::string> adapter_file_names(const AdapterFiles& files) {
-  std::vector<std::string> names{kConfigName, kTensorsName, kCardName};
+  std::vector<std::string> names{config::kAdapterConfigName, config::kAdapterTensorsName, kCardName};
   for (const std::string& path : files.tokenizer_files) {
     names.push_back(std::filesystem::path(path).filename().string());
   }
@@ -120,7 +119,7 @@ void save_adapter(const std::string& folder, const model::LoraAdapters& adapters
   for (const NamedTensor& tensor : tensors) {
     to_write.push_back({tensor.name, files.dtype, tensor.value.sizes().vec(), bytes_of(tensor.value)});
   }
-  const std::string tensors_path = staged.file(kTensorsName);
+  const std::string tensors_path = staged.file(config::kAdapterTensorsName);
   io::write_safetensors(tensors_path, std::move(to_write), {{"format", "pt"}}, io::AtomicFile::Mode::kFresh);
   for (const auto& [name, text] : texts) {
     io::write_fresh_file(staged.file(name), text);
@@ -135,7 +134,7 @@ void save_adapter(const std::string& folder, const model::LoraAdapters& adapters
   }
   const phi3::AdapterConfig read = phi3::read_adapter_config(staged.path());
   if (phi3::adapter_config_text(read) != phi3::adapter_config_text(adapters.config())) {
-    throw CheckpointError("{}/{}: does not say what was written", staged.path(), kConfigName);
+    throw CheckpointError("{}/{}: does not say what was written", staged.path(), config::kAdapterConfigName);
   }
   staged.commit();
 }

@@ -183,6 +183,24 @@ Setting<Options> number(std::string name, Field field, Range range, std::string 
   return setting;
 }
 
+// From 1 on steps, below a fraction of all steps.
+template <typename Options, typename Field>
+Setting<Options> steps_or_fraction(std::string name, Field field, std::string doc) {
+  const Range range{.low = 0, .high = kMostSteps, .low_open = true};
+  const std::string wanted = wanted_in("an integer", count_from(1)) + ", or a fraction > 0 and < 1";
+  auto setting = row<Options>(std::move(name), {.kind = Kind::kNumber, .range = range, .wanted = wanted}, doc);
+  setting.read = [=](const io::YamlNode& node, Reader& reader, Options& options) {
+    const auto value = reader.number(node, range);
+    if (value && *value >= 1 && *value != static_cast<double>(static_cast<int64_t>(*value))) {
+      reader.wrong(node, wanted);
+    } else if (value) {
+      field(options) = *value;
+    }
+  };
+  setting.show = [=](const Options& options) { return to_json(field(options)); };
+  return setting;
+}
+
 template <typename Options, typename Field>
 Setting<Options> boolean(std::string name, Field field, std::string doc) {
   auto setting = row<Options>(std::move(name), {.kind = Kind::kBoolean, .wanted = "true or false"}, doc);

@@ -9,22 +9,9 @@ bool validates(const O& run) { return run.data.val_set_size > 0 || !run.data.tes
 constexpr const char* kValidates = "there is validation data";
 const std::vector<std::string> kDeciders{"val_set_size", "test_datasets"};
 
-// From 1 on steps, below a fraction of all steps.
 Setting<O> eval_steps() {
-  const Range range{.low = 0, .high = kMostSteps, .low_open = true};
-  const std::string wanted = wanted_in("an integer", count_from(1)) + ", or a fraction > 0 and < 1";
-  auto setting = row<O>("eval_steps", {.kind = Kind::kNumber, .range = range, .wanted = wanted},
-                        "Evaluate every so many steps, or after this fraction of all steps.");
-  setting.read = [wanted, range](const io::YamlNode& node, Reader& reader, O& run) {
-    if (const auto value = reader.number(node, range)) {
-      if (*value >= 1 && *value != static_cast<double>(static_cast<int64_t>(*value))) {
-        reader.wrong(node, wanted);
-        return;
-      }
-      run.eval.eval_steps = *value;
-    }
-  };
-  setting.show = [](const O& run) { return to_json(run.eval.eval_steps); };
+  auto setting = steps_or_fraction<O>("eval_steps", at(&O::eval, &EvalOptions::eval_steps),
+                                      "Evaluate every so many steps, or after this fraction of all steps.");
   return setting.also("run_val_every_n_steps", "torchtune")
       .also("steps_per_eval", "mlx-lm")
       .unset("at the end alone")

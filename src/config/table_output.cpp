@@ -22,21 +22,9 @@ Setting<O> output_dir() {
   return setting.also("out_dir", "LitGPT").must();
 }
 
-// From 1 on steps, below a fraction of all steps.
 Setting<O> save_steps() {
-  const Range range{.low = 0, .high = kMostSteps, .low_open = true};
-  const std::string wanted = wanted_in("an integer", count_from(1)) + ", or a fraction > 0 and < 1";
-  auto setting = row<O>("save_steps", {.kind = Kind::kNumber, .range = range, .wanted = wanted},
-                        "Save a checkpoint every so many steps, or after this fraction of all steps.");
-  setting.read = [wanted, range](const io::YamlNode& node, Reader& reader, O& run) {
-    if (const auto value = reader.number(node, range)) {
-      if (*value >= 1 && *value != static_cast<double>(static_cast<int64_t>(*value))) {
-        reader.wrong(node, wanted);
-        return;
-      }
-      run.save.save_steps = *value;
-    }
-  };
+  auto setting = steps_or_fraction<O>("save_steps", at(&O::save, &SaveOptions::save_steps),
+                                      "Save a checkpoint every so many steps, or after this fraction of all steps.");
   setting.show = [](const O& run) {
     const auto& steps = run.save.save_steps;
     return run.save.saves_per_epoch || !steps ? io::Json(nullptr)

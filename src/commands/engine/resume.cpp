@@ -9,6 +9,7 @@
 
 #include "phi3tune/checkpoint/checkpoints.h"
 #include "phi3tune/checkpoint/compare_runs.h"
+#include "phi3tune/config/run_layout.h"
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/log.h"
 #include "phi3tune/core/text.h"
@@ -107,7 +108,7 @@ void check_apart(const config::RunOptions& run) {
 checkpoint::RunFolder hold_output_folder(const config::RunOptions& run) {
   const std::string& path = run.output.output_dir;
   const bool overwrite = run.output.overwrite_output_dir;
-  if (exists(path + "/run.json") && (overwrite || run.save.resume != Resume::kNever)) {
+  if (exists(path + "/" + config::kRecordName) && (overwrite || run.save.resume != Resume::kNever)) {
     return checkpoint::RunFolder::reopen(path, overwrite);
   }
   return checkpoint::RunFolder::prepare(path, overwrite);
@@ -129,7 +130,7 @@ Start settle_start(const checkpoint::RunFolder& folder, const config::RunOptions
     return again();
   }
 
-  const checkpoint::Checkpoints checkpoints(folder.file(kCheckpointsFolder));
+  const checkpoint::Checkpoints checkpoints(folder.file(config::kCheckpointsFolder));
   auto found = checkpoints.find_newest();
   if (run.save.resume == Resume::kPath) {
     check_named(run.save.resume_path, checkpoints, found.newest, now);
@@ -139,7 +140,7 @@ Start settle_start(const checkpoint::RunFolder& folder, const config::RunOptions
   const auto differences = checkpoint::compare_runs(then, now, steps);
   const bool finished = folder.earlier().status == "finished" && !changes(differences, "max_steps") &&
                         !changes(differences, "num_epochs") && !changes(differences, "load_best_model_at_end") &&
-                        exists(folder.file(kAdapterFolder));
+                        exists(folder.file(config::kAdapterFolder));
   const bool none_sound = !found.newest && !found.skipped.empty();
   if (overwrite && (!differences.refused.empty() || finished || none_sound)) {
     return again();
@@ -166,7 +167,7 @@ Start settle_start(const checkpoint::RunFolder& folder, const config::RunOptions
     throw CheckpointError(
         "output_dir {}: the run there is finished and its checkpoints are gone, so there is nothing to go on from; "
         "lora_model_dir: {} trains on from its result in another output_dir, overwrite_output_dir: true starts again",
-        folder.path(), folder.file(kAdapterFolder));
+        folder.path(), folder.file(config::kAdapterFolder));
   }
   checkpoints.clean();
   if (!found.newest && run.save.resume == Resume::kPath) {

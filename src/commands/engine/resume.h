@@ -10,9 +10,6 @@
 
 namespace phi3tune::commands {
 
-inline constexpr const char* kAdapterFolder = "adapter";
-inline constexpr const char* kCheckpointsFolder = "checkpoints";
-
 // Holds output_dir for this process: an empty one, or that of an earlier run of this program, untouched. Throws
 // ConfigError (something else is in it; another process holds it), ResourceError.
 checkpoint::RunFolder hold_output_folder(const config::RunOptions& run);

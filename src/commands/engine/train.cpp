@@ -39,8 +39,6 @@
 namespace phi3tune::commands {
 namespace {
 
-constexpr const char* kMetricsFile = "metrics.jsonl";
-
 // A fresh adapter, or the shape of the one to go on from.
 phi3::AdapterConfig settle_adapter(const config::RunOptions& run, const phi3::ModelConfig& model) {
   if (run.lora.init_adapter.empty()) {
@@ -104,10 +102,10 @@ class Ending {
 
 // Names are claimed before a byte is written under them.
 void claim_files(checkpoint::RunFolder& folder, const checkpoint::AdapterFiles& files) {
-  folder.claim({kMetricsFile});
+  folder.claim({config::kMetricsName});
   folder.claim(checkpoint::checkpoint_claims());
   for (const auto& name : checkpoint::adapter_file_names(files)) {
-    folder.claim({std::string(kAdapterFolder) + "/" + name});
+    folder.claim({std::string(config::kAdapterFolder) + "/" + name});
   }
 }
 
@@ -137,7 +135,7 @@ void take_best(const checkpoint::Checkpoints& checkpoints, const train::LoopStat
 }
 
 int say_finished(const checkpoint::RunFolder& folder, bool events) {
-  const auto adapter = folder.file(kAdapterFolder);
+  const auto adapter = folder.file(config::kAdapterFolder);
   log_info("output_dir {}: this run is finished; overwrite_output_dir: true makes it again, more steps go on with it",
            folder.path());
   if (events) {
@@ -154,7 +152,7 @@ int say_finished(const checkpoint::RunFolder& folder, bool events) {
 void check_space(const checkpoint::RunFolder& folder, const config::RunOptions& run, const Inputs& inputs,
                  const phi3::AdapterConfig& adapter, int64_t saves) {
   const auto& model = inputs.folder.config();
-  const auto there = checkpoint::Checkpoints(folder.file(kCheckpointsFolder)).steps().size();
+  const auto there = checkpoint::Checkpoints(folder.file(config::kCheckpointsFolder)).steps().size();
   check_disk_space(folder.path(), model::parameters_of(model, model::ranks_of(model, adapter)), run.save, saves,
                    static_cast<int64_t>(there));
 }
@@ -202,7 +200,7 @@ int train(config::RunOptions run, const EngineContext& context) {
   checkpoint::AdapterFiles files;
   files.tokenizer_files = inputs.tokenizer.files();
   files.chat_template = inputs.chat_template.jinja();
-  checkpoint::require_own_adapter(folder.file(kAdapterFolder), files);
+  checkpoint::require_own_adapter(folder.file(config::kAdapterFolder), files);
   check_space(folder, run, inputs, adapter_config, std::max<int64_t>(2, run.save.save_total_limit));
 
   const auto asked = run.resolved;
@@ -236,11 +234,11 @@ int train(config::RunOptions run, const EngineContext& context) {
   claim_files(folder, files);
   folder.write(record);
   const Ending ending(folder, record);
-  const checkpoint::Checkpoints checkpoints(folder.file(kCheckpointsFolder));
+  const checkpoint::Checkpoints checkpoints(folder.file(config::kCheckpointsFolder));
   if (start.from) {
     take_up(start, run, checkpoints, adapters, trainer);
   }
-  RunLog log(folder.file(kMetricsFile), start.own ? start.from->state.metrics_bytes : 0);
+  RunLog log(folder.file(config::kMetricsName), start.own ? start.from->state.metrics_bytes : 0);
   const auto progress = make_progress(run.output, sinks_of_process(context.json));
   observers.add(&log);
   observers.add(progress.get());
@@ -260,13 +258,14 @@ int train(config::RunOptions run, const EngineContext& context) {
     take_best(checkpoints, trainer.state(), adapters);
   }
   files.card = model_card(run, context, inputs, adapter_config, result);
-  checkpoint::save_adapter(folder.file(kAdapterFolder), adapters, files, true);
+  checkpoint::save_adapter(folder.file(config::kAdapterFolder), adapters, files, true);
   record.status = "finished";
   record.compute.emplace_back("arena_bytes used", std::to_string(prepared.arena->high_water()));
   record.results = results_json(result);
-  record.results["adapter_files"] = measured_files(folder.file(kAdapterFolder), checkpoint::adapter_file_names(files));
+  record.results["adapter_files"] =
+      measured_files(folder.file(config::kAdapterFolder), checkpoint::adapter_file_names(files));
   folder.write(record);
-  print_result(result, folder.file(kAdapterFolder), events);
+  print_result(result, folder.file(config::kAdapterFolder), events);
   return static_cast<int>(ExitCode::kDone);
 }
 
@@ -282,9 +281,8 @@ extern "C" int phi3tune_engine_train(const phi3tune::config::RunOptions& run,
     throw;
   } catch (const std::exception& fault) {
     if (const auto memory = commands::memory_fault(fault)) {
-      throw ResourceError(
-          "memory ran out ({}); the newest checkpoint is kept; use a smaller micro_batch_size, sequence_len or lora_r",
-          *memory);
+      throw ResourceError("{}; the newest checkpoint is kept; use a smaller micro_batch_size, sequence_len or lora_r",
+                          *memory);
     }
     const auto* from_torch = dynamic_cast<const c10::Error*>(&fault);
     if (from_torch == nullptr) {

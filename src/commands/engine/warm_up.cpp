@@ -53,7 +53,7 @@ void touch(model::Arena& arena, const Compute& compute) {
   arena.host(compute.plan.plan.host_bytes).zero_();
 }
 
-double try_training(train::Learner& learner, const Compute& compute) {
+void try_training(train::Learner& learner, const Compute& compute) {
   const auto batch = largest_batch(compute.plan.shape.step, learner.wide_dtype());
   const double seconds = timed([&](const at::Tensor& sums) {
     learner.forward_backward(batch, 1.0, 0, sums);
@@ -62,16 +62,15 @@ double try_training(train::Learner& learner, const Compute& compute) {
   const auto& backend = *compute.backend;
   log_info("the largest micro-batch was tried: {} tokens, {:.1f} s{}", compute.plan.shape.step.tokens, seconds,
            backend.asynchronous ? "; libraries take " + format_bytes(backend.memory.library_bytes()) : "");
-  return seconds;
 }
 
-double try_evaluation(train::Learner& learner, const Compute& compute) {
+void try_evaluation(train::Learner& learner, const Compute& compute) {
   const auto& shape = compute.plan.shape.evaluation;
   if (shape.tokens == 0) {
-    return 0.0;
+    return;
   }
   const auto batch = largest_batch(shape, learner.wide_dtype());
-  return timed([&](const at::Tensor& sums) { learner.evaluate(batch, sums); });
+  timed([&](const at::Tensor& sums) { learner.evaluate(batch, sums); });
 }
 
 std::optional<cuda::Counters> device_counters(const Compute& compute) {

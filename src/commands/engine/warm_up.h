@@ -18,10 +18,10 @@ namespace phi3tune::commands {
 void touch(model::Arena& arena, const Compute& compute);
 
 // One pass, forward and backward, over the largest micro-batch that the run may have, so that what libraries take and
-// first choices of algorithms are met before step 1; the gradients are zero afterwards. Seconds.
-double try_training(train::Learner& learner, const Compute& compute);
+// first choices of algorithms are met before step 1; the gradients are zero afterwards.
+void try_training(train::Learner& learner, const Compute& compute);
 // The same for the largest batch of evaluation; nothing where there is none.
-double try_evaluation(train::Learner& learner, const Compute& compute);
+void try_evaluation(train::Learner& learner, const Compute& compute);
 
 // How often the device was waited for and so on, so far; nothing on the CPU.
 std::optional<cuda::Counters> device_counters(const Compute& compute);

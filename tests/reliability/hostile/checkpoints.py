@@ -1,29 +1,20 @@
 """30 damaged checkpoints: by accident (cut, flipped, mixed up) and by someone who knows how the manifest's checksum is made."""
-import ctypes
 import json
 import os
+import pathlib
 import struct
+import sys
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "support"))
 import sound
 from folders import nested, outside, special, steps
 from program import DAMAGED, Case
+from xxh3 import xxh3_128
 
 STEP = 200
 FOLDER = f"step-{STEP:06}"
 MANIFEST = f"{FOLDER}/manifest.json"
 INSPECT = ["inspect", FOLDER]
-
-
-class Hash(ctypes.Structure):
-    _fields_ = [("low", ctypes.c_uint64), ("high", ctypes.c_uint64)]
-
-
-def xxh3_128(contents):
-    library = ctypes.CDLL("libxxhash.so.0")
-    library.XXH3_128bits.restype = Hash
-    library.XXH3_128bits.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
-    found = library.XXH3_128bits(contents, len(contents))
-    return f"{found.high:016x}{found.low:016x}"
 
 
 def sealed(value):

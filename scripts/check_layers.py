@@ -25,7 +25,7 @@ ENGINE = {
     "model": {"core", "io", "config", "phi3", "plan", "quant", "ops"},
     "train": {"core", "config", "data", "plan", "model", "ops"},
     "generate": {"core", "config", "data", "model", "ops"},
-    "checkpoint": {"core", "io", "config", "phi3", "data", "model", "train"},
+    "checkpoint": {"core", "io", "config", "phi3", "data", "quant", "model", "train"},
 }
 ALLOWED = {
     **BASE,

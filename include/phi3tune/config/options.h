@@ -32,6 +32,24 @@ struct LoraOptions {
   std::string init_adapter;  // lora_model_dir: continue from this PEFT folder; empty: fresh
 };
 
+// How the next token is taken from the logits. Temperature 0 is greedy: the largest logit, the lowest id where two are
+// equal. Otherwise, in this order: repetition penalty, temperature, top-k, top-p, min-p, as transformers applies them.
+struct SamplingOptions {
+  double temperature = 0.0;
+  double top_p = 1.0;
+  int64_t top_k = 0;  // 0: all
+  double min_p = 0.0;
+  double repetition_penalty = 1.0;  // over prompt and answer; 1: none
+  uint64_t seed = 42;
+};
+
+struct GenerationOptions {
+  SamplingOptions sampling;
+  int64_t max_new_tokens = 256;
+  int64_t batch_size = 8;          // prompts answered side by side
+  bool log_probabilities = false;  // of the tokens taken, under the model's own distribution
+};
+
 struct QuantOptions {
   bool double_quant = true;
   int64_t block_size = 64;

@@ -1,0 +1,57 @@
+// How near an answer is to its reference, by the definitions that are common: those of SQuAD, rouge_score and
+// sacrebleu.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace phi3tune::generate {
+
+// SQuAD's rule for English: lower case, no punctuation, no articles, single blanks.
+std::string normalized_answer(std::string_view text);
+// 1 where both are equal after that, else 0.
+double exact_match(std::string_view answer, std::string_view reference);
+// Harmonic mean of precision and recall over the words of both, counted as often as they come.
+double token_f1(std::string_view answer, std::string_view reference);
+// rouge_score's rougeL F-measure, without stemming: words are runs of a-z0-9 after lower-casing.
+double rouge_l(std::string_view answer, std::string_view reference);
+
+// Sums over pairs, from which the corpus scores follow; those of several rows can be added.
+struct BleuCounts {
+  int64_t correct[4] = {};
+  int64_t total[4] = {};
+  int64_t answer_length = 0;
+  int64_t reference_length = 0;
+  BleuCounts& operator+=(const BleuCounts& other);
+};
+// sacrebleu's BLEU: tokenize 13a, smoothing exp, order 4, case kept.
+BleuCounts bleu_counts(std::string_view answer, std::string_view reference);
+double bleu(const BleuCounts& counts);  // 0 to 100
+
+struct ChrfCounts {
+  int64_t answer[6] = {};
+  int64_t reference[6] = {};
+  int64_t matched[6] = {};
+  ChrfCounts& operator+=(const ChrfCounts& other);
+};
+// sacrebleu's chrF2: character order 6, word order 0, beta 2, whitespace removed.
+ChrfCounts chrf_counts(std::string_view answer, std::string_view reference);
+double chrf(const ChrfCounts& counts);  // 0 to 100
+
+// A mean with its bootstrap interval over rows: percentiles 2.5 and 97.5 of `resamples` means of rows drawn with
+// replacement, from a counter-based stream of `seed`.
+struct Interval {
+  double value = 0.0;
+  double low = 0.0;
+  double high = 0.0;
+};
+// Of sum(values) / sum(weights), as of a loss over tokens; empty weights: each 1.
+Interval bootstrap_mean(std::span<const double> values, std::span<const double> weights, uint64_t seed,
+                        int resamples = 1000);
+Interval bootstrap_bleu(std::span<const BleuCounts> rows, uint64_t seed, int resamples = 1000);
+Interval bootstrap_chrf(std::span<const ChrfCounts> rows, uint64_t seed, int resamples = 1000);
+
+}  // namespace phi3tune::generate

@@ -1,12 +1,13 @@
 // How near an answer is to its reference, by the definitions that are common: those of SQuAD, rouge_score and
-// sacrebleu.
+// sacrebleu. All text is well-formed UTF-8.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
-#include <vector>
 
 namespace phi3tune::generate {
 
@@ -14,7 +15,8 @@ namespace phi3tune::generate {
 std::string normalized_answer(std::string_view text);
 // 1 where both are equal after that, else 0.
 double exact_match(std::string_view answer, std::string_view reference);
-// Harmonic mean of precision and recall over the words of both, counted as often as they come.
+// Harmonic mean of precision and recall over the words of both after that, counted as often as they come. Where one has
+// no word, 1 if the other has none either (SQuAD 2.0).
 double token_f1(std::string_view answer, std::string_view reference);
 // rouge_score's rougeL F-measure, without stemming: words are runs of a-z0-9 after lower-casing.
 double rouge_l(std::string_view answer, std::string_view reference);
@@ -41,14 +43,20 @@ struct ChrfCounts {
 ChrfCounts chrf_counts(std::string_view answer, std::string_view reference);
 double chrf(const ChrfCounts& counts);  // 0 to 100
 
-// A mean with its bootstrap interval over rows: percentiles 2.5 and 97.5 of `resamples` means of rows drawn with
-// replacement, from a counter-based stream of `seed`.
+// A score with its bootstrap interval over rows: percentiles 2.5 and 97.5 of the scores of `resamples` draws of as many
+// rows, with replacement, from a counter-based stream of `seed`. The draws depend on (rows, seed) alone, so the score
+// of a difference between two answers to the same rows is a paired one.
 struct Interval {
   double value = 0.0;
   double low = 0.0;
   double high = 0.0;
 };
-// Of sum(values) / sum(weights), as of a loss over tokens; empty weights: each 1.
+// Of the rows with these indices, some of them several times; not finite: that draw is left out.
+using ScoreOfRows = std::function<double(std::span<const size_t> indices)>;
+Interval bootstrap(size_t rows, const ScoreOfRows& score, uint64_t seed, int resamples = 1000);
+
+// sum(values) / sum(weights) of those rows, as of a loss over tokens; empty weights: each 1.
+double mean_of_rows(std::span<const double> values, std::span<const double> weights, std::span<const size_t> indices);
 Interval bootstrap_mean(std::span<const double> values, std::span<const double> weights, uint64_t seed,
                         int resamples = 1000);
 Interval bootstrap_bleu(std::span<const BleuCounts> rows, uint64_t seed, int resamples = 1000);

@@ -1,0 +1,94 @@
+#include <algorithm>
+#include <cmath>
+
+#include "phi3tune/core/error.h"
+#include "phi3tune/generate/answer_metrics.h"
+
+namespace phi3tune::generate {
+namespace {
+
+// SplitMix64's output function (Steele, Lea, Flood 2014) of a counter.
+uint64_t mixed(uint64_t counter) {
+  uint64_t z = counter * 0x9E3779B97F4A7C15U;
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9U;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBU;
+  return z ^ (z >> 31);
+}
+
+// Below `count`: draw number `draw` of resample number `resample`.
+size_t drawn(uint64_t seed, uint64_t resample, uint64_t draw, size_t count) {
+  const uint64_t key = mixed(mixed(seed + 1) ^ (resample + 1));
+  return static_cast<size_t>((static_cast<unsigned __int128>(mixed(key + draw)) * count) >> 64);
+}
+
+// numpy.percentile's default: linear between the two nearest.
+double percentile(const std::vector<double>& sorted, double share) {
+  const double place = share * static_cast<double>(sorted.size() - 1);
+  const auto below = static_cast<size_t>(place);
+  const size_t above = std::min(below + 1, sorted.size() - 1);
+  return sorted[below] + (sorted[above] - sorted[below]) * (place - static_cast<double>(below));
+}
+
+template <typename Counts>
+Counts sum_of(std::span<const Counts> rows, std::span<const size_t> indices) {
+  Counts sum;
+  for (const size_t row : indices) {
+    sum += rows[row];
+  }
+  return sum;
+}
+
+}  // namespace
+
+Interval bootstrap(size_t rows, const ScoreOfRows& score, uint64_t seed, int resamples) {
+  require(rows > 0 && resamples > 0, "a bootstrap of no rows");
+  std::vector<size_t> indices(rows);
+  for (size_t row = 0; row < rows; ++row) {
+    indices[row] = row;
+  }
+  Interval interval;
+  interval.value = score(indices);
+  std::vector<double> scores;
+  scores.reserve(static_cast<size_t>(resamples));
+  for (int resample = 0; resample < resamples; ++resample) {
+    for (size_t draw = 0; draw < rows; ++draw) {
+      indices[draw] = drawn(seed, static_cast<uint64_t>(resample), draw, rows);
+    }
+    const double value = score(indices);
+    if (std::isfinite(value)) {  // only rows without weight were drawn: no score
+      scores.push_back(value);
+    }
+  }
+  std::sort(scores.begin(), scores.end());
+  interval.low = scores.empty() ? interval.value : percentile(scores, 0.025);
+  interval.high = scores.empty() ? interval.value : percentile(scores, 0.975);
+  return interval;
+}
+
+double mean_of_rows(std::span<const double> values, std::span<const double> weights, std::span<const size_t> indices) {
+  double sum = 0.0;
+  double weight = 0.0;
+  for (const size_t row : indices) {
+    sum += values[row];
+    weight += weights.empty() ? 1.0 : weights[row];
+  }
+  return sum / weight;
+}
+
+Interval bootstrap_mean(std::span<const double> values, std::span<const double> weights, uint64_t seed, int resamples) {
+  return bootstrap(
+      values.size(), [&](std::span<const size_t> indices) { return mean_of_rows(values, weights, indices); }, seed,
+      resamples);
+}
+
+Interval bootstrap_bleu(std::span<const BleuCounts> rows, uint64_t seed, int resamples) {
+  return bootstrap(
+      rows.size(), [&](std::span<const size_t> indices) { return bleu(sum_of(rows, indices)); }, seed, resamples);
+}
+
+Interval bootstrap_chrf(std::span<const ChrfCounts> rows, uint64_t seed, int resamples) {
+  return bootstrap(
+      rows.size(), [&](std::span<const size_t> indices) { return chrf(sum_of(rows, indices)); }, seed, resamples);
+}
+
+}  // namespace phi3tune::generate

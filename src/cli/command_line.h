@@ -13,6 +13,7 @@
 #include "commands/front/init_model.h"
 #include "commands/front/inspect.h"
 #include "commands/front/plan.h"
+#include "commands/front/use.h"
 
 namespace phi3tune::cli {
 
@@ -36,6 +37,14 @@ class CommandLine {
   void add_data();
   void add_config();
   void add_model_commands();
+  void add_model_options(CLI::App* command, commands::ModelRequest& model, bool needs_adapter);
+  void add_compute_options(CLI::App* command, commands::ModelRequest& model);
+  void add_generation_options(CLI::App* command, config::GenerationOptions& generation);
+  void add_generate();
+  void add_chat();
+  void add_eval();
+  void add_merge();
+  void add_export();
   void add_completion();
   CLI::App* find_command(const Words& words, size_t& depth);
 
@@ -51,6 +60,11 @@ class CommandLine {
   commands::DataPreviewOptions preview_;
   commands::InitModelOptions init_;
   commands::InspectOptions inspect_;
+  commands::GenerateRequest generate_;
+  commands::ChatRequest chat_;
+  commands::EvalOptions eval_;
+  commands::MergeRequest merge_;
+  commands::ExportRequest export_;
   std::string explained_;
   std::string shell_;
 };

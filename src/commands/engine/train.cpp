@@ -11,9 +11,9 @@
 #include <utility>
 
 #include "compute.h"
+#include "entry.h"
 #include "evaluation_sets.h"
 #include "inputs.h"
-#include "memory_fault.h"
 #include "phi3tune/checkpoint/adapter.h"
 #include "phi3tune/checkpoint/checkpoints.h"
 #include "phi3tune/checkpoint/compare_runs.h"
@@ -274,29 +274,8 @@ int train(config::RunOptions run, const EngineContext& context) {
 
 extern "C" int phi3tune_engine_train(const phi3tune::config::RunOptions& run,
                                      const phi3tune::commands::EngineContext& context) {
-  using namespace phi3tune;
-  try {
-    return commands::train(run, context);
-  } catch (const Error&) {
-    throw;
-  } catch (const std::exception& fault) {
-    if (const auto memory = commands::memory_fault(fault)) {
-      throw ResourceError("{}; the newest checkpoint is kept; use a smaller micro_batch_size, sequence_len or lora_r",
-                          *memory);
-    }
-    const auto* from_torch = dynamic_cast<const c10::Error*>(&fault);
-    if (from_torch == nullptr) {
-      throw;
-    }
-    const std::string what = from_torch->what_without_backtrace();
-    const std::string first_line = what.substr(0, what.find('\n'));
-    const auto says = [&](const char* text) { return what.find(text) != std::string::npos; };
-    if (says("CUDA error") || says("CUDA driver error")) {
-      throw ResourceError(
-          "the GPU reports a fault: {}; CUDA_LAUNCH_BLOCKING=1 shows the op that met it, `dmesg | grep -i xid` a fault "
-          "of the hardware",
-          first_line);
-    }
-    throw InternalError("internal error, please report it: {}", first_line);
-  }
+  return phi3tune::commands::entered(
+      "the newest checkpoint is kept; use a smaller micro_batch_size, sequence_len or "
+      "lora_r",
+      [&] { return phi3tune::commands::train(run, context); });
 }

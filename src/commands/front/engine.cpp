@@ -10,15 +10,6 @@
 namespace phi3tune::commands {
 namespace {
 
-void* find_symbol(void* library, const char* name) {
-  void* symbol = dlsym(library, name);
-  if (symbol == nullptr) {
-    throw ResourceError("{} in {} has no {}: it is of another version; build both again with scripts/build",
-                        kEngineLibrary, program_folder(), name);
-  }
-  return symbol;
-}
-
 // oneDNN, and ATen's layer above it, keep what they compiled for each shape of a product, by default for the last 1024
 // shapes. Rows of free length make new shapes at every step: memory then grows by 10 to 20 MiB a step for the first
 // hundred steps. A step has about 40 shapes. Both read their variable once, when they are loaded.
@@ -46,8 +37,16 @@ Engine Engine::load() {
         reason == nullptr ? path : reason);
   }
   // Never closed: libtorch does not survive it.
-  return {reinterpret_cast<EngineTrain*>(find_symbol(library, kEngineTrainSymbol)),
-          reinterpret_cast<EngineDescribe*>(find_symbol(library, kEngineDescribeSymbol))};
+  return Engine(library);
+}
+
+void* Engine::symbol(const char* name) const {
+  void* found = dlsym(library_, name);
+  if (found == nullptr) {
+    throw ResourceError("{} in {} has no {}: it is of another version; build both again with scripts/build",
+                        kEngineLibrary, program_folder(), name);
+  }
+  return found;
 }
 
 }  // namespace phi3tune::commands

@@ -12,13 +12,34 @@ class Engine {
   // From the program's own folder. Throws ResourceError that says what the loader said.
   static Engine load();
 
-  int train(const config::RunOptions& run, const EngineContext& context) const { return train_(run, context); }
-  void describe(EngineFacts& facts) const { describe_(facts); }
+  int train(const config::RunOptions& run, const EngineContext& context) const {
+    return find<EngineTrain>(kEngineTrainSymbol)(run, context);
+  }
+  int generate(const GenerateRequest& request, const EngineContext& context) const {
+    return find<EngineGenerate>(kEngineGenerateSymbol)(request, context);
+  }
+  int chat(const ChatRequest& request, const EngineContext& context) const {
+    return find<EngineChat>(kEngineChatSymbol)(request, context);
+  }
+  int eval(const EvalRequest& request, const EngineContext& context) const {
+    return find<EngineEval>(kEngineEvalSymbol)(request, context);
+  }
+  int merge(const MergeRequest& request, const EngineContext& context) const {
+    return find<EngineMerge>(kEngineMergeSymbol)(request, context);
+  }
+  int export_adapter(const ExportRequest& request, const EngineContext& context) const {
+    return find<EngineExport>(kEngineExportSymbol)(request, context);
+  }
+  void describe(EngineFacts& facts) const { find<EngineDescribe>(kEngineDescribeSymbol)(facts); }
 
  private:
-  Engine(EngineTrain* train, EngineDescribe* describe) : train_(train), describe_(describe) {}
-  EngineTrain* train_;
-  EngineDescribe* describe_;
+  explicit Engine(void* library) : library_(library) {}
+  void* symbol(const char* name) const;
+  template <typename Function>
+  Function* find(const char* name) const {
+    return reinterpret_cast<Function*>(symbol(name));
+  }
+  void* library_;
 };
 
 // Folder of the running program.

@@ -1,0 +1,79 @@
+#include "commands/front/use.h"
+
+#include <filesystem>
+
+#include "commands/front/engine.h"
+#include "phi3tune/core/error.h"
+#include "phi3tune/core/log.h"
+#include "phi3tune/core/version.h"
+#include "phi3tune/phi3/adapter_config.h"
+#include "phi3tune/phi3/model_config.h"
+
+namespace phi3tune::commands {
+namespace {
+
+namespace fs = std::filesystem;
+
+EngineContext context_of(bool json) { return {.json = json, .program_version = kVersion}; }
+
+// Small files alone: what they say is checked before libtorch is loaded.
+void check_model(const ModelRequest& request) {
+  (void)phi3::read_model_config(request.model);
+  if (!request.adapter.empty()) {
+    (void)phi3::read_adapter_config(request.adapter);
+  }
+}
+
+void require_free(const char* option, const std::string& out) {
+  std::error_code code;
+  if (fs::exists(fs::symlink_status(out, code))) {
+    throw ConfigError("{}: {} exists and is never written over; name a path that does not exist", option, out);
+  }
+}
+
+}  // namespace
+
+int run_generate(const GenerateRequest& request, bool json) {
+  check_model(request.model);
+  std::error_code code;
+  if (!request.prompts_path.empty() && !fs::is_regular_file(request.prompts_path, code)) {
+    throw DataError("{}: there is no such file", request.prompts_path);
+  }
+  return Engine::load().generate(request, context_of(json));
+}
+
+int run_chat(const ChatRequest& request, bool json) {
+  check_model(request.model);
+  return Engine::load().chat(request, context_of(json));
+}
+
+int run_eval(EvalOptions options, bool json) {
+  auto& request = options.request;
+  request.run = config::load_settings(options.sources);
+  for (const auto& note : request.run.notes) {
+    log_info("{}", note);
+  }
+  if (request.adapter.empty()) {
+    request.adapter = request.run.output.output_dir + "/adapter";
+  }
+  if (request.out.empty()) {
+    request.out = request.run.output.output_dir + "/eval";
+  }
+  (void)phi3::read_model_config(request.run.model.base_model);
+  (void)phi3::read_adapter_config(request.adapter);
+  return Engine::load().eval(request, context_of(json));
+}
+
+int run_merge(const MergeRequest& request, bool json) {
+  require_free("--out", request.out);
+  check_model(request.model);
+  return Engine::load().merge(request, context_of(json));
+}
+
+int run_export(const ExportRequest& request, bool json) {
+  require_free("--out", request.out);
+  (void)phi3::read_adapter_config(request.adapter);
+  return Engine::load().export_adapter(request, context_of(json));
+}
+
+}  // namespace phi3tune::commands

@@ -84,6 +84,21 @@ void adapted_linear(const at::Tensor& y, const at::Tensor& u, const at::Tensor& 
   backend().adapted_linear(y, u, x, branch, weight, adapter);
 }
 
+void add_low_rank(const at::Tensor& y, const at::Tensor& u, const at::Tensor& x, const LowRank& adapter) {
+  const Check check("add_low_rank");
+  const at::ScalarType dtype = check.compute_dtype("x", x);
+  const int64_t tokens = check.size("x", x, 2, 0);
+  const int64_t rank = check.size("a", adapter.a, 2, 0);
+  const int64_t outputs = check.size("b", adapter.b, 2, 0);
+  check.tensor("x", x, dtype, {tokens, x.size(1)});
+  check.tensor("a", adapter.a, dtype, {rank, x.size(1)});
+  check.tensor("b", adapter.b, dtype, {outputs, rank});
+  check.tensor("u", u, dtype, {tokens, rank});
+  check.tensor("y", y, dtype, {tokens, outputs});
+  check.that(backend().add_low_rank != nullptr, "this back end does not generate");
+  backend().add_low_rank(y, u, x, adapter);
+}
+
 void lora_output_gradient(const at::Tensor& grad_b, const at::Tensor& du, const at::Tensor& dy, const at::Tensor& u,
                           const LinearWeight& weight, const LowRank& adapter) {
   const Check check("lora_output_gradient");

@@ -50,12 +50,15 @@ struct Backend {
   decltype(&ops::rope) rope;
   decltype(&ops::attention) attention;
   decltype(&ops::attention_backward) attention_backward;
+  decltype(&ops::append_to_cache) append_to_cache;    // null: does not generate
+  decltype(&ops::cached_attention) cached_attention;  // null: does not generate
   decltype(&ops::swiglu) swiglu;
   decltype(&ops::swiglu_backward) swiglu_backward;
   decltype(&ops::dropout) dropout;
   decltype(&ops::linear) linear;
   decltype(&ops::linear_input_gradient) linear_input_gradient;
   decltype(&ops::adapted_linear) adapted_linear;
+  decltype(&ops::add_low_rank) add_low_rank;  // null: does not generate
   decltype(&ops::lora_output_gradient) lora_output_gradient;
   decltype(&ops::adapted_input_gradient) adapted_input_gradient;
   decltype(&ops::lora_input_weight_gradient) lora_input_weight_gradient;

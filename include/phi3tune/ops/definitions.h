@@ -18,6 +18,9 @@ at::Tensor rope(const at::Tensor& qkv, const at::Tensor& cosine, const at::Tenso
 // out [M, N H], lse [N, M]; a mask of T x T for each document.
 std::pair<at::Tensor, at::Tensor> attention(const at::Tensor& qkv, const Documents& documents, const HeadShape& heads,
                                             int64_t window);
+// out [M, N H]; the cache holds the new tokens already.
+at::Tensor cached_attention(const at::Tensor& qkv, const Documents& documents,
+                            std::span<const CachedSequence> sequences, const HeadShape& heads, int64_t window);
 at::Tensor swiglu(const at::Tensor& gate_up);
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight);
 // 0 where an element is dropped, 1 / (1 - p) elsewhere; [documents' tokens, columns] wide, one element at a time.

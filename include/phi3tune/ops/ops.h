@@ -68,6 +68,19 @@ void attention(const at::Tensor& out, const at::Tensor& lse, const at::Tensor& q
 void attention_backward(const at::Tensor& dqkv, const at::Tensor& dout, const at::Tensor& out, const at::Tensor& lse,
                         const at::Tensor& qkv, const Documents& documents, const HeadShape& heads, int64_t window);
 
+// What a cache holds of a sequence: keys and values of its positions, [G, capacity, H] each, of the compute dtype.
+struct CachedSequence {
+  at::Tensor keys, values;
+  int64_t length = 0;  // positions, those of the tokens that are new in a call included
+};
+// Generation. The documents of the rotated qkv [M, (N + 2G) H] are the newest tokens of the sequences, one each. First
+// their keys and values are written to their places in the cache; then each attends to what its sequence holds. out [M,
+// N H]. Null where a back end does not generate.
+void append_to_cache(const at::Tensor& qkv, const Documents& documents, std::span<const CachedSequence> sequences,
+                     const HeadShape& heads);
+void cached_attention(const at::Tensor& out, const at::Tensor& qkv, const Documents& documents,
+                      std::span<const CachedSequence> sequences, const HeadShape& heads, int64_t window);
+
 // hidden [M, F] = up * silu(gate), gate_up [M, 2F] with the gate first. Strided: both.
 void swiglu(const at::Tensor& hidden, const at::Tensor& gate_up);
 // d_gate_up [M, 2F] from d_hidden [M, F]; d_gate_up may be gate_up itself. hidden, if defined, is written as swiglu()
@@ -113,6 +126,9 @@ void linear_input_gradient(const at::Tensor& dx, const at::Tensor& dy, const Lin
 // y, x, branch. Where x has room in its rows, u is written there too.
 void adapted_linear(const at::Tensor& y, const at::Tensor& u, const at::Tensor& x, const at::Tensor& branch,
                     const LinearWeight& weight, const LowRank& adapter);
+// y += scale * u B^T with u [M, r] = x A^T: the low-rank branch alone, where its linear is not a dense one. Null where
+// a back end does not generate.
+void add_low_rank(const at::Tensor& y, const at::Tensor& u, const at::Tensor& x, const LowRank& adapter);
 // du [M, r] = scale * dy B; grad_b [O, r] (wide) += scale * dy^T u. Strided: dy, du. Where rows of dy have room, du is
 // the r columns after dy's.
 void lora_output_gradient(const at::Tensor& grad_b, const at::Tensor& du, const at::Tensor& dy, const at::Tensor& u,

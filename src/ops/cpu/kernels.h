@@ -27,6 +27,20 @@ struct ScoreTile {
   double scale;
 };
 
+// The newest tokens of one sequence, and the query heads that share a key/value head.
+struct CachedQueries {
+  int64_t first;  // the first token's position
+  int64_t tokens;
+  int64_t group;  // query heads, side by side
+  int64_t head_dim;
+  int64_t q_stride;  // elements from token to token
+  int64_t out_stride;
+  int64_t window;  // a query sees that many keys, itself included; 0: all before it
+  double scale;
+};
+// Elements that cached_attention() works in.
+int64_t cached_attention_scratch(const CachedQueries& queries) noexcept;
+
 template <typename T, typename W>
 struct Kernels {
   void (*rms_norm)(T* y, W* rstd, const T* x, const T* weight, int64_t rows, int64_t dim, double eps);
@@ -64,6 +78,13 @@ struct Kernels {
                               const ScoreTile& tile);
   // dots[row] = sum of a b.
   void (*row_dots)(W* dots, const T* a, const T* b, int64_t rows, int64_t dim, int64_t a_stride, int64_t b_stride);
+  // keys, values [positions, head_dim] of one key/value head; q and out of its first query head.
+  void (*cached_attention)(T* out, const T* q, const T* keys, const T* values, W* scratch,
+                           const CachedQueries& queries);
+  // dots[i] = x . rows[i], rows [count, dim].
+  void (*vector_dots)(T* dots, const T* x, const T* rows, int64_t count, int64_t dim);
+  // y[i] += scale * (x . rows[i]), rounded once.
+  void (*add_vector_dots)(T* y, const T* x, const T* rows, int64_t count, int64_t dim, double scale);
 };
 
 struct KernelSet {

@@ -32,13 +32,43 @@ void for_weight_gradient_strips(const Kernels<T, W>& kernels, const at::Tensor& 
   });
 }
 
+constexpr int64_t kFewRows = 8;  // of tokens: a matrix is read once, by kernels of our own
+
+// f(first, count) for parts of a matrix's rows.
+template <typename F>
+void for_rows_of(const at::Tensor& matrix, const F& f) {
+  at::parallel_for(0, matrix.size(0), row_grain(matrix.size(1) / 4),
+                   [&](int64_t begin, int64_t end) { f(begin, end - begin); });
+}
+
 }  // namespace
 
 void adapted_linear(const at::Tensor& y, const at::Tensor& u, const at::Tensor& x, const at::Tensor& branch,
                     const LinearWeight& weight, const LowRank& adapter) {
   cpu::linear(y, x, weight);
+  cpu::add_low_rank(y, u, branch, adapter);
+}
+
+void add_low_rank(const at::Tensor& y, const at::Tensor& u, const at::Tensor& x, const LowRank& adapter) {
+  if (x.size(0) <= kFewRows) {
+    with_kernels(x.scalar_type(), [&]<typename T, typename W>(const Kernels<T, W>& k, T, W) {
+      for_rows_of(adapter.a, [&](int64_t first, int64_t count) {
+        for (int64_t i = 0; i < x.size(0); ++i) {
+          k.vector_dots(data<T>(u) + i * u.size(1) + first, data<T>(x) + i * x.size(1),
+                        data<T>(adapter.a) + first * x.size(1), count, x.size(1));
+        }
+      });
+      for_rows_of(adapter.b, [&](int64_t first, int64_t count) {
+        for (int64_t i = 0; i < x.size(0); ++i) {
+          k.add_vector_dots(data<T>(y) + i * y.size(1) + first, data<T>(u) + i * u.size(1),
+                            data<T>(adapter.b) + first * u.size(1), count, u.size(1), adapter.scale);
+        }
+      });
+    });
+    return;
+  }
   at::Tensor low = u;
-  at::mm_out(low, branch, adapter.a.t());
+  at::mm_out(low, x, adapter.a.t());
   at::Tensor out = y;
   at::addmm_out(out, y, u, adapter.b.t(), 1.0, adapter.scale);
 }

@@ -2,6 +2,8 @@
 #pragma once
 
 #include "ops/cpu/attention_rows.h"
+#include "ops/cpu/cached_rows.h"
+#include "ops/cpu/dots.h"
 #include "ops/cpu/exponential.h"
 #include "ops/cpu/kernels.h"
 #include "ops/cpu/vector.h"
@@ -380,7 +382,10 @@ constexpr Kernels<T, Wide<T>> row_kernels() {
           attention_shares<T>,
           scale_rows<Wide<T>>,
           attention_gradients<T>,
-          row_dots<T>};
+          row_dots<T>,
+          cached_attention<T>,
+          vector_dots<T>,
+          add_vector_dots<T>};
 }
 
 constexpr KernelSet kernel_set(const char* isa) {

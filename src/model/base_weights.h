@@ -33,6 +33,11 @@ class BaseWeights {
   // [O, K] in the compute dtype. An NF4 weight is dequantised into a scratch that holds one layer: asking again for the
   // same layer costs nothing, and asking for another layer overwrites it. `pair`: the adapter beside it, or null.
   ops::LinearWeight linear(int64_t layer, phi3::LinearKind kind, const LoraPair* pair);
+  // The NF4 form where the weight is held in it, else null.
+  const quant::Nf4Tensor* quantized(int64_t layer, phi3::LinearKind kind) const noexcept {
+    const auto& held = layers_[static_cast<size_t>(layer)].linears[static_cast<size_t>(kind)].quantized;
+    return held ? &*held : nullptr;
+  }
   // After the adapter changed: what of it stands beside the weights is written again.
   void adapter_changed(const LoraAdapters& adapters);
   // Bytes as held; scratch not counted.

@@ -48,6 +48,8 @@ class Network {
   const phi3::ModelConfig& config() const noexcept { return config_; }
   at::ScalarType compute_dtype() const noexcept { return options_.compute_dtype; }
   const BaseWeights& weights() const noexcept { return weights_; }
+  BaseWeights& weights() noexcept { return weights_; }
+  RotaryTable& rotary() noexcept { return rotary_; }
   Arena& arena() noexcept { return *arena_; }
 
  private:

@@ -100,6 +100,7 @@ at::ScalarType Phi3Model::wide_dtype() const noexcept {
 }
 uint64_t Phi3Model::weight_bytes() const noexcept { return impl_->network.weights().bytes(); }
 int64_t Phi3Model::dequantisations() const noexcept { return impl_->network.weights().dequantisations(); }
+Network& Phi3Model::network() noexcept { return impl_->network; }
 Arena& Phi3Model::arena() noexcept { return impl_->network.arena(); }
 
 }  // namespace phi3tune::model

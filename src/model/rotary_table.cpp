@@ -54,7 +54,7 @@ void RotaryTable::fill(const at::Tensor& cosine, const at::Tensor& sine, std::sp
   for (size_t i = 1; i < cu_seqlens.size(); ++i) {
     longest = std::max<int64_t>(longest, cu_seqlens[i] - cu_seqlens[i - 1]);
   }
-  auto& table = long_rope_ && longest > original_positions_ ? long_ : short_;
+  auto& table = takes_long(longest) ? long_ : short_;
   grow(table, longest);
   for (size_t i = 1; i < cu_seqlens.size(); ++i) {
     const int64_t begin = cu_seqlens[i - 1];
@@ -62,6 +62,14 @@ void RotaryTable::fill(const at::Tensor& cosine, const at::Tensor& sine, std::sp
     cosine.narrow(0, begin, length).copy_(table.cosine.narrow(0, 0, length));
     sine.narrow(0, begin, length).copy_(table.sine.narrow(0, 0, length));
   }
+}
+
+void RotaryTable::fill(const at::Tensor& cosine, const at::Tensor& sine, int64_t first, bool long_factors) {
+  auto& table = long_factors ? long_ : short_;
+  const int64_t rows = cosine.size(0);
+  grow(table, first + rows);
+  at::Tensor(cosine).copy_(table.cosine.narrow(0, first, rows));
+  at::Tensor(sine).copy_(table.sine.narrow(0, first, rows));
 }
 
 }  // namespace phi3tune::model

@@ -19,6 +19,11 @@ class RotaryTable {
   // batch.
   void fill(const at::Tensor& cosine, const at::Tensor& sine, std::span<const int32_t> cu_seqlens);
 
+  // Whether a sequence of that many tokens is rotated by the long factors.
+  bool takes_long(int64_t tokens) const noexcept { return long_rope_ && tokens > original_positions_; }
+  // Of the positions from `first` on, one a row.
+  void fill(const at::Tensor& cosine, const at::Tensor& sine, int64_t first, bool long_factors);
+
  private:
   struct Table {
     at::Tensor inverse_frequency;  // [rotary_dim / 2] wide

@@ -21,6 +21,9 @@
 
 namespace phi3tune::model {
 
+class Decoder;
+class Network;
+
 struct Phi3Options {
   at::ScalarType compute_dtype = at::kFloat;  // float32, bfloat16; float64 for tests
   bool quantize = false;                      // NF4 the four linears of every layer on the way in
@@ -77,7 +80,9 @@ class Phi3Model {
   int64_t dequantisations() const noexcept;  // of weights, so far
 
  private:
+  friend class Decoder;
   struct Impl;
+  Network& network() noexcept;
   explicit Phi3Model(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

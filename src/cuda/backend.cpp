@@ -37,6 +37,7 @@ const ops::Backend& open_backend(int device_index) {
                                   .swiglu_backward = swiglu_backward,
                                   .dropout = dropout,
                                   .linear = linear,
+                                  .quantized_linear = nullptr,
                                   .linear_input_gradient = linear_input_gradient,
                                   .adapted_linear = adapted_linear,
                                   .add_low_rank = nullptr,

@@ -30,6 +30,7 @@ const Backend& cpu_table() noexcept {
                              .swiglu_backward = cpu::swiglu_backward,
                              .dropout = cpu::dropout,
                              .linear = cpu::linear,
+                             .quantized_linear = cpu::quantized_linear,
                              .linear_input_gradient = cpu::linear_input_gradient,
                              .adapted_linear = cpu::adapted_linear,
                              .add_low_rank = cpu::add_low_rank,

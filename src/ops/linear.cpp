@@ -9,6 +9,12 @@ namespace phi3tune::ops {
 
 at::Tensor definition::linear(const at::Tensor& x, const at::Tensor& weight) { return at::matmul(x, weight.t()); }
 
+at::Tensor definition::quantized_linear(const at::Tensor& x, const quant::Nf4Tensor& weight) {
+  const at::Tensor dense = at::empty({weight.rows, weight.cols}, x.options());
+  cpu_backend().dequantize(dense, weight, {});
+  return definition::linear(x, dense);
+}
+
 void linear(const at::Tensor& y, const at::Tensor& x, const LinearWeight& weight) {
   const Check check("linear");
   const at::ScalarType dtype = check.compute_dtype("x", x);
@@ -18,6 +24,18 @@ void linear(const at::Tensor& y, const at::Tensor& x, const LinearWeight& weight
   check.rows("weight", weight.matrix, dtype, {outputs, x.size(1)});
   check.rows("y", y, dtype, {tokens, outputs});
   backend().linear(y, x, weight);
+}
+
+void quantized_linear(const at::Tensor& y, const at::Tensor& x, const quant::Nf4Tensor& weight) {
+  const Check check("quantized_linear");
+  const at::ScalarType dtype = check.compute_dtype("x", x);
+  const int64_t tokens = check.size("x", x, 2, 0);
+  check.that(tokens <= kFewRows, "more than kFewRows rows");
+  check.rows("x", x, dtype, {tokens, weight.cols});
+  check.rows("y", y, dtype, {tokens, weight.rows});
+  check.that(static_cast<int64_t>(weight.packed.size()) == (weight.numel() + 1) / 2, "the NF4 tensor is not whole");
+  check.that(backend().quantized_linear != nullptr, "this back end multiplies dequantised weights only");
+  backend().quantized_linear(y, x, weight);
 }
 
 void linear_input_gradient(const at::Tensor& dx, const at::Tensor& dy, const LinearWeight& weight) {

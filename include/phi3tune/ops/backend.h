@@ -56,6 +56,7 @@ struct Backend {
   decltype(&ops::swiglu_backward) swiglu_backward;
   decltype(&ops::dropout) dropout;
   decltype(&ops::linear) linear;
+  decltype(&ops::quantized_linear) quantized_linear;  // null where 4-bit weights are always dequantised first
   decltype(&ops::linear_input_gradient) linear_input_gradient;
   decltype(&ops::adapted_linear) adapted_linear;
   decltype(&ops::add_low_rank) add_low_rank;  // null: does not generate

@@ -23,6 +23,8 @@ at::Tensor cached_attention(const at::Tensor& qkv, const Documents& documents,
                             std::span<const CachedSequence> sequences, const HeadShape& heads, int64_t window);
 at::Tensor swiglu(const at::Tensor& gate_up);
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight);
+// Dequantised in x's dtype, then linear.
+at::Tensor quantized_linear(const at::Tensor& x, const quant::Nf4Tensor& weight);
 // 0 where an element is dropped, 1 / (1 - p) elsewhere; [documents' tokens, columns] wide, one element at a time.
 at::Tensor dropout_factors(int64_t columns, const Documents& documents, const DropoutKey& key, at::ScalarType wide);
 at::Tensor dropout(const at::Tensor& x, const Documents& documents, const DropoutKey& key);

@@ -119,6 +119,11 @@ struct LowRank {
 
 // y [M, O] = x [M, K] W^T. Strided: all. (lm_head, and linears without adapter.)
 void linear(const at::Tensor& y, const at::Tensor& x, const LinearWeight& weight);
+// The same with W an NF4 weight as dequantize() gives it, without W in memory: M <= kFewRows, sums in the wide dtype.
+// The weight's vectors must be there. For generating, on the CPU: null in other back ends' tables. On the CPU both ops
+// give a row of x, while M <= kFewRows, the same bits whatever rows are beside it and for any number of threads.
+inline constexpr int64_t kFewRows = 16;
+void quantized_linear(const at::Tensor& y, const at::Tensor& x, const quant::Nf4Tensor& weight);
 // dx [M, K] = dy [M, O] W. Strided: all.
 void linear_input_gradient(const at::Tensor& dx, const at::Tensor& dy, const LinearWeight& weight);
 

@@ -20,6 +20,7 @@ decltype(ops::swiglu) swiglu;
 decltype(ops::swiglu_backward) swiglu_backward;
 decltype(ops::dropout) dropout;
 decltype(ops::linear) linear;
+decltype(ops::quantized_linear) quantized_linear;
 decltype(ops::linear_input_gradient) linear_input_gradient;
 decltype(ops::adapted_linear) adapted_linear;
 decltype(ops::add_low_rank) add_low_rank;

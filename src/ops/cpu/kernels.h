@@ -41,6 +41,23 @@ struct CachedQueries {
 // Elements that cached_attention() works in.
 int64_t cached_attention_scratch(const CachedQueries& queries) noexcept;
 
+// An NF4 weight's parts; see quant::Nf4Tensor. Values are rounded to what the weight was before: `source`.
+enum class Nf4Source { kFloat, kBf16, kHalf };
+struct Nf4Blocks {
+  const uint8_t* packed;
+  const float* code;            // [16]
+  const float* absmax;          // [blocks]; null: double quantisation
+  const uint8_t* nested_codes;  // [blocks]
+  const float* nested_absmax;   // [ceil(blocks / 256)]
+  const float* nested_map;      // [256]
+  float offset;
+  int64_t block_size;  // a multiple of 64 that divides a row
+  Nf4Source source;
+};
+template <typename T>
+using Nf4Kernel = void (*)(T* y, const T* x, const Nf4Blocks& weight, int64_t rows, int64_t inputs, int64_t first,
+                           int64_t last, int64_t y_stride);
+
 template <typename T, typename W>
 struct Kernels {
   void (*rms_norm)(T* y, W* rstd, const T* x, const T* weight, int64_t rows, int64_t dim, double eps);
@@ -85,6 +102,12 @@ struct Kernels {
   void (*vector_dots)(T* dots, const T* x, const T* rows, int64_t count, int64_t dim);
   // y[i] += scale * (x . rows[i]), rounded once.
   void (*add_vector_dots)(T* y, const T* x, const T* rows, int64_t count, int64_t dim, double scale);
+  // y [rows, outputs] = x [rows, inputs] weight^T, for few rows; rows of y are y_stride apart. A result depends on its
+  // row of x and of the weight alone.
+  void (*few_rows)(T* y, const T* x, const T* weight, int64_t rows, int64_t inputs, int64_t outputs, int64_t y_stride);
+  // The same for columns [first, last) of y and an NF4 weight. Of each 64 elements of x the 32 with an even index come
+  // first. Null where there is no such kernel: dequantise a row, then few_rows.
+  Nf4Kernel<T> nf4_rows;
 };
 
 struct KernelSet {

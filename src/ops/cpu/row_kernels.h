@@ -5,7 +5,9 @@
 #include "ops/cpu/cached_rows.h"
 #include "ops/cpu/dots.h"
 #include "ops/cpu/exponential.h"
+#include "ops/cpu/few_row_kernels.h"
 #include "ops/cpu/kernels.h"
+#include "ops/cpu/nf4_row_kernels.h"
 #include "ops/cpu/vector.h"
 #include "ops/cpu/weight_gradient.h"
 
@@ -385,7 +387,9 @@ constexpr Kernels<T, Wide<T>> row_kernels() {
           row_dots<T>,
           cached_attention<T>,
           vector_dots<T>,
-          add_vector_dots<T>};
+          add_vector_dots<T>,
+          few_rows<T>,
+          nf4_kernel<T>()};
 }
 
 constexpr KernelSet kernel_set(const char* isa) {

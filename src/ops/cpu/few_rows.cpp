@@ -1,0 +1,97 @@
+// Products of a few rows: generation's, where reading the weight is what takes the time. Threads share out the outputs.
+#include "ops/cpu/few_rows.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "ops/cpu/cpu_ops.h"
+#include "ops/cpu/dispatch.h"
+
+namespace phi3tune::ops::cpu {
+namespace {
+
+using quant::FloatType;
+
+Nf4Blocks blocks_of(const quant::Nf4Tensor& weight) {
+  return {.packed = weight.packed.data(),
+          .code = weight.code.data(),
+          .absmax = weight.double_quant ? nullptr : weight.absmax.data(),
+          .nested_codes = weight.nested_codes.data(),
+          .nested_absmax = weight.nested_absmax.data(),
+          .nested_map = weight.nested_map.data(),
+          .offset = weight.offset,
+          .block_size = weight.block_size,
+          .source = weight.source == FloatType::kF32    ? Nf4Source::kFloat
+                    : weight.source == FloatType::kBF16 ? Nf4Source::kBf16
+                                                        : Nf4Source::kHalf};
+}
+
+// Of each 64 elements the even ones, then the odd ones.
+template <typename T>
+void spread(T* to, const T* from, int64_t count) {
+  for (int64_t i = 0; i < count; i += 64) {
+    for (int64_t j = 0; j < 32; ++j) {
+      to[i + j] = from[i + 2 * j];
+      to[i + 32 + j] = from[i + 2 * j + 1];
+    }
+  }
+}
+
+template <typename T>
+void dequantize_to(T* out, const quant::Nf4Tensor& weight, int64_t begin, int64_t end) {
+  if constexpr (sizeof(T) == sizeof(double)) {
+    quant::dequantize_nf4_f64(weight, begin, end, out);
+  } else {
+    quant::dequantize_nf4(weight, begin, end, sizeof(T) == sizeof(float) ? FloatType::kF32 : FloatType::kBF16, out);
+  }
+}
+
+// Outputs [begin, end), a row of the weight at a time: its blocks may begin in the row before and end in the next.
+template <typename T, typename W>
+void by_dequantized_rows(const Kernels<T, W>& kernels, const at::Tensor& y, const at::Tensor& x,
+                         const quant::Nf4Tensor& weight, int64_t begin, int64_t end) {
+  const int64_t size = weight.block_size;
+  const std::unique_ptr<T[]> values(new T[static_cast<size_t>(weight.cols + 2 * size)]);
+  for (int64_t o = begin; o < end; ++o) {
+    const int64_t first = o * weight.cols / size * size;
+    const int64_t last = std::min(((o + 1) * weight.cols + size - 1) / size * size, weight.numel());
+    dequantize_to(values.get(), weight, first, last);
+    kernels.few_rows(data<T>(y) + o, data<T>(x), values.get() + (o * weight.cols - first), x.size(0), weight.cols, 1,
+                     y.size(1));
+  }
+}
+
+}  // namespace
+
+void few_rows_linear(const at::Tensor& y, const at::Tensor& x, const at::Tensor& weight) {
+  const int64_t inputs = weight.size(1);
+  with_kernels(x.scalar_type(), [&]<typename T, typename W>(const Kernels<T, W>& k, T, W) {
+    at::parallel_for(0, weight.size(0), row_grain(inputs), [&](int64_t begin, int64_t end) {
+      k.few_rows(data<T>(y) + begin, data<T>(x), data<T>(weight) + begin * inputs, x.size(0), inputs, end - begin,
+                 y.size(1));
+    });
+  });
+}
+
+void quantized_linear(const at::Tensor& y, const at::Tensor& x, const quant::Nf4Tensor& weight) {
+  const int64_t inputs = weight.cols;
+  const bool whole_blocks = weight.block_size % 64 == 0 && inputs % weight.block_size == 0;
+  with_kernels(x.scalar_type(), [&]<typename T, typename W>(const Kernels<T, W>& k, T, W) {
+    if (k.nf4_rows == nullptr || !whole_blocks) {
+      at::parallel_for(0, weight.rows, row_grain(inputs),
+                       [&](int64_t begin, int64_t end) { by_dequantized_rows(k, y, x, weight, begin, end); });
+      return;
+    }
+    const std::unique_ptr<T[]> spread_x(new T[static_cast<size_t>(x.numel())]);
+    spread(spread_x.get(), data<T>(x), x.numel());
+    const Nf4Blocks blocks = blocks_of(weight);
+    at::parallel_for(0, weight.rows, row_grain(inputs), [&](int64_t begin, int64_t end) {
+      k.nf4_rows(data<T>(y), spread_x.get(), blocks, x.size(0), inputs, begin, end, y.size(1));
+    });
+  });
+}
+
+}  // namespace phi3tune::ops::cpu

@@ -2,11 +2,18 @@
 //
 //   ninja ops_bench && OMP_NUM_THREADS=1 bin/ops_bench --benchmark_repetitions=7 --benchmark_report_aggregates_only
 //
-// On a machine that others use, read the minima of the processor time of one thread.
+// On a machine that others use, read the minima of the processor time of one thread. Products of a few rows, as
+// generation has them, say which share of a plain reading's speed they reach: --benchmark_filter='linear_[0-9]'.
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
+#include <chrono>
+#include <functional>
+#include <span>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "phi3tune/ops/definitions.h"
@@ -47,7 +54,7 @@ void add(const char* name, void (*f)(benchmark::State&, at::ScalarType, bool)) {
 void bench_linear(benchmark::State& state, at::ScalarType dtype, bool ours) {
   const at::Tensor x = normal({kTokens, kHidden}, dtype), w = normal({2 * kInner, kHidden}, dtype);
   at::Tensor y = at::empty({kTokens, 2 * kInner}, dtype);
-  time(state, [&] { ours ? linear(y, x, {w}) : void(y = at::linear(x, w)); });
+  time(state, [&] { ours ? ops::linear(y, x, {w}) : void(y = at::linear(x, w)); });
   state.counters["GFLOP/s"] =
       benchmark::Counter(2e-9 * kTokens * kHidden * 2 * kInner, benchmark::Counter::kIsIterationInvariantRate);
 }
@@ -254,6 +261,105 @@ void bench_norm_of_gradients(benchmark::State& state, at::ScalarType dtype, bool
   });
 }
 
+// ---- generation: a few rows, and weights that no cache holds ----
+
+constexpr int64_t kReadBytes = int64_t{1} << 30;  // of all copies of a weight: more than a cache keeps
+
+// Every byte, by all threads, each from four places at once.
+void read(const void* from, int64_t bytes) {
+  const auto* words = static_cast<const uint64_t*>(from);
+  at::parallel_for(0, bytes / 4096, 1, [&](int64_t begin, int64_t end) {
+    uint64_t sums[4] = {};
+    const int64_t quarter = (end - begin) / 4 * 512;
+    for (int64_t i = 0; i < quarter; i += 8) {
+      for (int64_t part = 0; part < 4; ++part) {
+        const uint64_t* at = words + begin * 512 + part * quarter + i;
+        __builtin_prefetch(at + 128);
+        sums[part] += at[0] + at[1] + at[2] + at[3] + at[4] + at[5] + at[6] + at[7];
+      }
+    }
+    benchmark::DoNotOptimize(sums);
+  });
+}
+
+double seconds(const std::function<void()>& f) {
+  const auto start = std::chrono::steady_clock::now();
+  f();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// The product with copy after copy, and a plain reading of the same bytes between: the ratio of the least times.
+void beside_reading(benchmark::State& state, int64_t copies, int64_t bytes,
+                    const std::function<const void*(int64_t)>& at, const std::function<void(int64_t)>& product) {
+  double best = 1e9, best_read = 1e9;
+  int64_t next = 0;
+  for (auto _ : state) {
+    best_read = std::min(best_read, seconds([&] { read(at(next % copies), bytes); }));
+    ++next;
+    const double time = seconds([&] { product(next % copies); });
+    ++next;
+    best = std::min(best, time);
+    state.SetIterationTime(time);
+  }
+  state.counters["GB/s"] = 1e-9 * static_cast<double>(bytes) / best;
+  state.counters["of reading"] = best_read / best;
+}
+
+void bench_few_rows(benchmark::State& state, at::ScalarType dtype, bool ours, int64_t rows, int64_t out, int64_t in) {
+  const int64_t bytes = out * in * at::elementSize(dtype), copies = kReadBytes / bytes + 1;
+  const at::Tensor all = normal({out, in}, dtype).unsqueeze(0).repeat({copies, 1, 1});
+  const at::Tensor x = normal({rows, in}, dtype);
+  at::Tensor y = at::empty({rows, out}, dtype);
+  beside_reading(
+      state, copies, bytes, [&](int64_t i) { return all[i].data_ptr(); },
+      [&](int64_t i) { ours ? ops::linear(y, x, {all[i]}) : void(at::mm_out(y, x, all[i].t())); });
+}
+
+// ATen: dequantised, then multiplied.
+void bench_nf4_few_rows(benchmark::State& state, at::ScalarType dtype, bool ours, int64_t rows, int64_t out,
+                        int64_t in) {
+  const at::Tensor dense = normal({out, in}, at::kBFloat16);
+  const std::span bytes(static_cast<const std::byte*>(dense.data_ptr()), dense.nbytes());
+  const auto first = quant::quantize_nf4(bytes, quant::FloatType::kBF16, out, in, {});
+  const int64_t copies = kReadBytes / static_cast<int64_t>(first.bytes()) + 1;
+  const std::vector<quant::Nf4Tensor> all(static_cast<size_t>(copies), first);
+  const at::Tensor x = normal({rows, in}, dtype), scratch = at::empty({out, in}, dtype);
+  at::Tensor y = at::empty({rows, out}, dtype);
+  beside_reading(
+      state, copies, static_cast<int64_t>(first.packed.size()), [&](int64_t i) { return all[i].packed.data(); },
+      [&](int64_t i) {
+        if (ours) {
+          quantized_linear(y, x, all[i]);
+        } else {
+          dequantize(scratch, all[i], {});
+          at::mm_out(y, x, scratch.t());
+        }
+      });
+}
+
+void add_few_rows() {
+  for (const auto& [kind, f] :
+       {std::pair("linear", &bench_few_rows), std::pair("quantized_linear", &bench_nf4_few_rows)}) {
+    for (const auto& [out, in] :
+         {std::pair(3 * kHidden, kHidden), std::pair(kHidden, kInner), std::pair(kVocabulary, kHidden)}) {
+      for (const at::ScalarType dtype : {at::kBFloat16, at::kFloat}) {
+        for (const int64_t rows : {1, 2, 4, 8, 16}) {
+          for (const bool ours : {false, true}) {
+            const std::string name = std::string(kind) + "_" + std::to_string(rows) + "x" + std::to_string(out) + "x" +
+                                     std::to_string(in) + (dtype == at::kFloat ? "/fp32/" : "/bf16/") +
+                                     (ours ? "ours" : "aten");
+            benchmark::RegisterBenchmark(
+                name.c_str(),
+                [=, f = f, out = out, in = in](benchmark::State& state) { f(state, dtype, ours, rows, out, in); })
+                ->Unit(benchmark::kMillisecond)
+                ->UseManualTime();
+          }
+        }
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace phi3tune::ops
 
@@ -280,6 +386,7 @@ int main(int argc, char** argv) {
   add("dropout", bench_dropout);
   add("adamw_25M", bench_adamw);
   add("step_norm_25M", bench_norm_of_gradients);
+  add_few_rows();
   benchmark::Initialize(&argc, argv);
   benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();

@@ -121,7 +121,7 @@ struct LowRank {
 void linear(const at::Tensor& y, const at::Tensor& x, const LinearWeight& weight);
 // The same with W an NF4 weight as dequantize() gives it, without W in memory: M <= kFewRows, sums in the wide dtype.
 // The weight's vectors must be there. For generating, on the CPU: null in other back ends' tables. On the CPU both ops
-// give a row of x, while M <= kFewRows, the same bits whatever rows are beside it and for any number of threads.
+// give a row of x the same bits whatever rows are beside it, M <= kFewRows (linear() in bfloat16: 8), on any threads.
 inline constexpr int64_t kFewRows = 16;
 void quantized_linear(const at::Tensor& y, const at::Tensor& x, const quant::Nf4Tensor& weight);
 // dx [M, K] = dy [M, O] W. Strided: all.

@@ -42,7 +42,8 @@ struct Products<Bf16> {
   static constexpr int64_t kStep = 32;
   static Values values(const Bf16* from, Full full) { return load_raw<Values>(from, full); }
   static Values values(const Bf16* from, Part part) {
-    return load_raw_part<Values>(from, sizeof(Bf16) * static_cast<size_t>(part.count));
+    const auto mask = static_cast<__mmask32>((uint64_t{1} << part.count) - 1);
+    return reinterpret_cast<Values>(_mm512_maskz_loadu_epi16(mask, from));
   }
   static Sums add(Sums sums, Values a, Values b) { return _mm512_dpbf16_ps(sums, a, b); }
 };

@@ -66,6 +66,8 @@ void by_dequantized_rows(const Kernels<T, W>& kernels, const at::Tensor& y, cons
 
 }  // namespace
 
+bool has_few_rows(const at::Tensor& x) { return x.size(0) <= (x.scalar_type() == at::kBFloat16 ? 8 : kFewRows); }
+
 void few_rows_linear(const at::Tensor& y, const at::Tensor& x, const at::Tensor& weight) {
   const int64_t inputs = weight.size(1);
   with_kernels(x.scalar_type(), [&]<typename T, typename W>(const Kernels<T, W>& k, T, W) {

@@ -10,7 +10,7 @@
 namespace phi3tune::ops::cpu {
 
 void linear(const at::Tensor& y, const at::Tensor& x, const LinearWeight& weight) {
-  if (x.size(0) <= kFewRows) {
+  if (has_few_rows(x)) {
     few_rows_linear(y, x, weight.matrix);
     return;
   }

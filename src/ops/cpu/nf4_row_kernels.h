@@ -23,7 +23,7 @@ inline __m512 half_precision(__m512 x) {
 }
 inline __m512 bf16_precision(__m512 x) { return round_to(x, static_cast<const Bf16*>(nullptr)); }
 
-// The elements of a group of codes in a block with these 16 `values`: kSums vectors, and which part of x they meet.
+// The elements of a group of codes in a block with these 16 `values`: kParts vectors, those of even elements first.
 template <typename T>
 struct Nf4Lookup;
 
@@ -87,47 +87,48 @@ class Nf4Scales {
   float absmax_[256];
 };
 
-template <int64_t kRows, Nf4Source kSource, bool kDouble, typename T>
+// Rounds to what the weight was before; nothing to do where the look-up's table rounds to it anyway.
+template <typename T>
+inline __m512 source_precision(__m512 values, Nf4Source source) {
+  if (source == Nf4Source::kHalf) {
+    return half_precision(values);
+  }
+  return sizeof(T) == sizeof(float) && source == Nf4Source::kBf16 ? bf16_precision(values) : values;
+}
+
+template <int64_t kRows, bool kDouble, typename T>
 inline void nf4_row(T* y, const T* x, const Nf4Blocks& weight, Nf4Scales<kDouble>& scales, int64_t inputs, int64_t o,
                     int64_t y_stride) {
   using P = Products<T>;
   constexpr int64_t kParts = Nf4Lookup<T>::kParts;
-  constexpr int64_t kChains = 2;
-  typename P::Sums sums[kRows][kChains] = {};
+  typename P::Sums even[kRows] = {}, odd[kRows] = {};
   const __m512 code = _mm512_loadu_ps(weight.code);
   const int64_t blocks = inputs / weight.block_size;
   const uint8_t* packed = weight.packed + o * (inputs / 2);
-  const T* at = x;
   for (int64_t block = o * blocks, end = block + blocks; block < end;) {
     const int64_t ready = scales.run(block);
     const int64_t stop = ready < end - block ? block + ready : end;
     for (; block < stop; ++block) {
-      __m512 values = code * scales(block);
-      if constexpr (kSource == Nf4Source::kHalf) {
-        values = half_precision(values);
-      } else if constexpr (kSource == Nf4Source::kBf16 && sizeof(T) == sizeof(float)) {
-        values = bf16_precision(values);
-      }
-      const Nf4Lookup<T> lookup(values);
-      for (int64_t i = 0; i < weight.block_size; i += kNf4Group, packed += kNf4Group / 2, at += kNf4Group) {
+      const Nf4Lookup<T> lookup(source_precision<T>(code * scales(block), weight.source));
+      for (int64_t i = 0; i < weight.block_size; i += kNf4Group, packed += kNf4Group / 2, x += kNf4Group) {
         typename P::Values parts[kParts];
         __builtin_prefetch(packed + kNf4Ahead);
         lookup.look_up(packed, parts);
         for (int64_t m = 0; m < kRows; ++m) {
           for (int64_t part = 0; part < kParts; ++part) {
-            auto& sum = sums[m][part * kChains / kParts];
-            sum = P::add(sum, P::values(at + m * inputs + part * P::kStep, Full{}), parts[part]);
+            auto& sum = part < kParts / 2 ? even[m] : odd[m];
+            sum = P::add(sum, P::values(x + m * inputs + part * P::kStep, Full{}), parts[part]);
           }
         }
       }
     }
   }
   for (int64_t m = 0; m < kRows; ++m) {
-    store(y + m * y_stride + o, splat(sum_lanes<float>(sums[m][0] + sums[m][1])), Part{1});
+    store(y + m * y_stride + o, splat(sum_lanes<float>(even[m] + odd[m])), Part{1});
   }
 }
 
-template <Nf4Source kSource, bool kDouble, typename T>
+template <bool kDouble, typename T>
 void nf4_outputs(T* y, const T* x, const Nf4Blocks& weight, int64_t rows, int64_t inputs, int64_t first, int64_t last,
                  int64_t y_stride) {
   for (int64_t begin = first; begin < last; begin += kNf4Together) {
@@ -135,33 +136,19 @@ void nf4_outputs(T* y, const T* x, const Nf4Blocks& weight, int64_t rows, int64_
     for_row_groups(rows, [&](int64_t row, auto group) {
       Nf4Scales<kDouble> scales(weight);
       for (int64_t o = begin; o < end; ++o) {
-        nf4_row<decltype(group)::kValue, kSource>(y + row * y_stride, x + row * inputs, weight, scales, inputs, o,
-                                                  y_stride);
+        nf4_row<decltype(group)::kValue>(y + row * y_stride, x + row * inputs, weight, scales, inputs, o, y_stride);
       }
     });
-  }
-}
-
-template <Nf4Source kSource, typename T>
-void nf4_of_source(T* y, const T* x, const Nf4Blocks& weight, int64_t rows, int64_t inputs, int64_t first, int64_t last,
-                   int64_t y_stride) {
-  if (weight.absmax == nullptr) {
-    nf4_outputs<kSource, true>(y, x, weight, rows, inputs, first, last, y_stride);
-  } else {
-    nf4_outputs<kSource, false>(y, x, weight, rows, inputs, first, last, y_stride);
   }
 }
 
 template <typename T>
 void nf4_rows(T* y, const T* x, const Nf4Blocks& weight, int64_t rows, int64_t inputs, int64_t first, int64_t last,
               int64_t y_stride) {
-  switch (weight.source) {
-    case Nf4Source::kFloat:
-      return nf4_of_source<Nf4Source::kFloat>(y, x, weight, rows, inputs, first, last, y_stride);
-    case Nf4Source::kBf16:
-      return nf4_of_source<Nf4Source::kBf16>(y, x, weight, rows, inputs, first, last, y_stride);
-    case Nf4Source::kHalf:
-      return nf4_of_source<Nf4Source::kHalf>(y, x, weight, rows, inputs, first, last, y_stride);
+  if (weight.absmax == nullptr) {
+    nf4_outputs<true>(y, x, weight, rows, inputs, first, last, y_stride);
+  } else {
+    nf4_outputs<false>(y, x, weight, rows, inputs, first, last, y_stride);
   }
 }
 

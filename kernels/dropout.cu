@@ -1,5 +1,5 @@
-// Dropout whose mask is a function of the element's place in its document: nothing is stored, the backward computes it
-// again.
+// Dropout whose mask, and noise whose values, are functions of the element's place in its document: nothing is stored,
+// the backward computes the mask again.
 //
 // Random bits: Philox4x32-10 (Salmon et al. 2011), four columns a call.
 #include "kernels.h"
@@ -32,6 +32,7 @@ __host__ __device__ __forceinline__ uint32_t high_word(uint64_t value) { return 
 struct RowStream {
   Philox4 document;
   uint32_t position;
+  uint32_t tokens;  // of the document
 
   __device__ __forceinline__ Philox4 words(int64_t column) const {
     return philox4x32_10({static_cast<uint32_t>(column / 4), position, document.z, document.w}, document.x, document.y);
@@ -50,7 +51,8 @@ __device__ __forceinline__ RowStream stream_of(const DropoutView& key, const Phi
   }
   const uint64_t sample = key.sample_ids[document];
   return {philox4x32_10({low_word(sample), high_word(sample), step.z, step.w}, step.x, step.y),
-          static_cast<uint32_t>(row - key.cu_seqlens[document])};
+          static_cast<uint32_t>(row - key.cu_seqlens[document]),
+          static_cast<uint32_t>(key.cu_seqlens[document + 1] - key.cu_seqlens[document])};
 }
 
 template <int kWidth>
@@ -97,12 +99,51 @@ __global__ void __launch_bounds__(kTileThreads)
   store_global(out, values);
 }
 
+// The word as a signed fraction times the magnitude, each rounded on its own, as the CPU does.
+__device__ __forceinline__ float noise_of(uint32_t word, float magnitude) {
+  return __fmul_rn(magnitude, static_cast<float>(static_cast<int32_t>(word)) * 0x1p-31f);
+}
+
+template <int kWidth, typename T>
+__global__ void __launch_bounds__(kTileThreads)
+    noise_kernel(RowTiles tiles, int64_t rows, int64_t cols, T* x, int64_t ld_x, DropoutView key, Philox4 step_words,
+                 double alpha) {
+  const TilePlace tile = my_tile<kWidth>(tiles);
+  if (tile.column >= cols || tile.row >= rows) return;
+  x += tile.row * ld_x + tile.column;
+  float values[kWidth];
+  load_global(values, x);
+  const RowStream stream = stream_of(key, step_words, tile.row);
+  const double elements = static_cast<double>(stream.tokens) * static_cast<double>(cols);
+  const auto magnitude = static_cast<float>(__ddiv_rn(alpha, __dsqrt_rn(elements)));
+  if constexpr (kWidth == 1) {
+    const Philox4 words = stream.words(tile.column);
+    const bool upper = (tile.column & 2) != 0, second = (tile.column & 1) != 0;
+    const uint32_t word = second ? (upper ? words.w : words.y) : (upper ? words.z : words.x);
+    values[0] = __fadd_rn(values[0], noise_of(word, magnitude));
+  } else {
+#pragma unroll
+    for (int i = 0; i < kWidth; i += 4) {
+      const Philox4 words = stream.words(tile.column + i);
+      values[i] = __fadd_rn(values[i], noise_of(words.x, magnitude));
+      values[i + 1] = __fadd_rn(values[i + 1], noise_of(words.y, magnitude));
+      values[i + 2] = __fadd_rn(values[i + 2], noise_of(words.z, magnitude));
+      values[i + 3] = __fadd_rn(values[i + 3], noise_of(words.w, magnitude));
+    }
+  }
+  store_global(x, values);
+}
+
+inline Philox4 step_words_of(const DropoutView& key) {
+  return philox4x32_10({low_word(key.step), high_word(key.step), key.layer, key.module}, low_word(key.seed),
+                       high_word(key.seed));
+}
+
 template <bool kAdd, typename T>
 cudaError_t launch_dropout(T* out, int64_t ld_out, const T* x, int64_t ld_x, const DropoutView& key, int64_t rows,
                            int64_t cols, cudaStream_t stream) {
   if (rows == 0 || cols == 0) return cudaSuccess;
-  const Philox4 step = philox4x32_10({low_word(key.step), high_word(key.step), key.layer, key.module},
-                                     low_word(key.seed), high_word(key.seed));
+  const Philox4 step = step_words_of(key);
   constexpr int kWidth = kVectorWidth<T>;
   if (cols % kWidth == 0 && allows_vectors(out, ld_out) && allows_vectors(x, ld_x)) {
     return launch_tiles<kWidth>(dropout_kernel<kAdd, kWidth, T>, rows, cols, stream, out, ld_out, x, ld_x, key, step);
@@ -124,9 +165,22 @@ cudaError_t dropout_add(T* dx, int64_t ld_dx, const T* x, int64_t ld_x, const Dr
   return launch_dropout<true>(dx, ld_dx, x, ld_x, key, rows, cols, stream);
 }
 
+template <typename T>
+cudaError_t noise_add(T* x, int64_t ld_x, const DropoutView& key, double alpha, int64_t rows, int64_t cols,
+                      cudaStream_t stream) {
+  if (rows == 0 || cols == 0) return cudaSuccess;
+  constexpr int kWidth = kVectorWidth<T>;
+  if (allows_vectors(x, ld_x) && cols % kWidth == 0) {
+    return launch_tiles<kWidth>(noise_kernel<kWidth, T>, rows, cols, stream, x, ld_x, key, step_words_of(key), alpha);
+  }
+  return launch_tiles<1>(noise_kernel<1, T>, rows, cols, stream, x, ld_x, key, step_words_of(key), alpha);
+}
+
 #define PHI3TUNE_INSTANTIATE(T)                                                                                     \
   template cudaError_t dropout(T*, int64_t, const T*, int64_t, const DropoutView&, int64_t, int64_t, cudaStream_t); \
-  template cudaError_t dropout_add(T*, int64_t, const T*, int64_t, const DropoutView&, int64_t, int64_t, cudaStream_t)
+  template cudaError_t dropout_add(T*, int64_t, const T*, int64_t, const DropoutView&, int64_t, int64_t,            \
+                                   cudaStream_t);                                                                   \
+  template cudaError_t noise_add(T*, int64_t, const DropoutView&, double, int64_t, int64_t, cudaStream_t)
 PHI3TUNE_INSTANTIATE(float);
 PHI3TUNE_INSTANTIATE(bf16);
 #undef PHI3TUNE_INSTANTIATE

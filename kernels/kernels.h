@@ -157,6 +157,12 @@ template <typename T>
 [[nodiscard]] cudaError_t dropout_add(T* dx, int64_t ld_dx, const T* x, int64_t ld_x, const DropoutView& key,
                                       int64_t rows, int64_t cols, cudaStream_t stream);
 
+// x [M, K] += m u, rounded once, with u the element's word as a signed fraction and m = alpha / sqrt(T K), T the tokens
+// of the row's document (NEFTune); the key's threshold and scale are not read.
+template <typename T>
+[[nodiscard]] cudaError_t noise_add(T* x, int64_t ld_x, const DropoutView& key, double alpha, int64_t rows,
+                                    int64_t cols, cudaStream_t stream);
+
 // ---- the optimizer's step (adamw.cu): two launches for the norm, one for the update ----
 
 // Elements of one float64 partial sum, summed in index order; `partials` of step_norm needs ceil(n / this).

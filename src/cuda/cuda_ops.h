@@ -12,6 +12,7 @@ using ops::DropoutKey;
 using ops::HeadShape;
 using ops::LinearWeight;
 using ops::LowRank;
+using ops::NoiseKey;
 
 decltype(ops::gather_rows) gather_rows;
 decltype(ops::scatter_rows) scatter_rows;
@@ -27,6 +28,7 @@ decltype(ops::swiglu_backward) swiglu_backward;
 decltype(ops::dropout) dropout;
 // dx += dropout(x) by the same key.
 void dropout_add(const Tensor& dx, const Tensor& x, const Documents& documents, const DropoutKey& key);
+decltype(ops::add_noise) add_noise;
 decltype(ops::linear) linear;
 decltype(ops::linear_input_gradient) linear_input_gradient;
 decltype(ops::adapted_linear) adapted_linear;

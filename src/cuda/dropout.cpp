@@ -42,4 +42,22 @@ void dropout_add(const Tensor& dx, const Tensor& x, const Documents& documents, 
   });
 }
 
+void add_noise(const Tensor& x, const Documents& documents, const NoiseKey& key) {
+  require(documents.on_device.defined() && key.sample_ids_on_device.defined(),
+          "noise on a GPU wants documents and sample ids in its memory");
+  const kernels::DropoutView view{.cu_seqlens = data<int32_t>(documents.on_device),
+                                  .sample_ids = data<uint64_t>(key.sample_ids_on_device),
+                                  .documents = static_cast<int>(documents.cu_seqlens.size()) - 1,
+                                  .seed = key.seed,
+                                  .step = key.step,
+                                  .layer = key.layer,
+                                  .module = key.module,
+                                  .threshold = 0,
+                                  .keep_scale = 1.0F};
+  with_dtype("add_noise", x.scalar_type(), [&]<typename T>(T) {
+    launched("add_noise", kernels::noise_add<T>(data<T>(x), ld(x), view, key.alpha, x.size(0), x.size(1), stream()),
+             {&x});
+  });
+}
+
 }  // namespace phi3tune::cuda

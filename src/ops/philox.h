@@ -1,7 +1,8 @@
-// Philox4x32-10 (Salmon et al. 2011) and the chain of keys that a dropout mask comes from.
+// Philox4x32-10 (Salmon et al. 2011) and the chain of keys that dropout masks and noise come from.
 #pragma once
 
 #include <array>
+#include <cmath>
 #include <cstdint>
 
 namespace phi3tune::ops {
@@ -43,6 +44,11 @@ constexpr uint32_t dropout_bits(const Philox4& stream, uint32_t position, int64_
 constexpr uint32_t dropout_threshold(double p) noexcept {
   const double scaled = p * 4294967296.0;
   return scaled >= 4294967295.0 ? 4294967295U : static_cast<uint32_t>(scaled);
+}
+
+// Half the width of NEFTune's noise on a document of `tokens` rows: alpha / sqrt(tokens * columns).
+inline double noise_magnitude(double alpha, int64_t tokens, int64_t columns) noexcept {
+  return alpha / std::sqrt(static_cast<double>(tokens) * static_cast<double>(columns));
 }
 
 }  // namespace phi3tune::ops

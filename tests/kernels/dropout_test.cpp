@@ -123,6 +123,39 @@ TEST_P(DropoutShapes, AddsTheMaskedProductRoundedOnce) {
   adds<bf16>(out, x);
 }
 
+// Every element against the words of philox.h, each step rounded to float32 on its own.
+template <class T>
+void makes_noise(const Shape& shape) {
+  constexpr double kAlpha = 5.0;
+  const Key key(shape.rows);
+  const DeviceKey d_key(key);
+  const auto x = random_matrix<T>(shape, 1.0, 4);
+  const auto ours = under_all_schedules([&] {
+    const Buffer<T> d_x(x, shape.offset);
+    EXPECT_EQ(kernels::noise_add(d_x.data(), shape.ld(), d_key.view, kAlpha, shape.rows, shape.cols, nullptr),
+              cudaSuccess);
+    return d_x.download();
+  });
+  expect_bits(ours, matrix<T>(shape, [&](int64_t row, int64_t col) {
+                const size_t d = key.document(row);
+                const auto position = static_cast<uint32_t>(row - key.cu_seqlens[d]);
+                const auto word =
+                    static_cast<int32_t>(ops::dropout_bits(ops::dropout_stream(key, key.sample_ids[d]), position, col));
+                const auto magnitude = static_cast<float>(
+                    ops::noise_magnitude(kAlpha, key.cu_seqlens[d + 1] - key.cu_seqlens[d], shape.cols));
+                const float noise = magnitude * (static_cast<float>(word) * 0x1p-31f);
+                return rounded<T>(static_cast<float>(real(x[shape.at(row, col)])) + noise);
+              }));
+}
+TEST_P(DropoutShapes, NoiseIsOfTheDocumentsLengthAndWords) {
+  makes_noise<float>(GetParam());
+  makes_noise<bf16>(GetParam());
+}
+
+TEST(Noise, EmptyMatrixIsNoLaunch) {
+  EXPECT_EQ(kernels::noise_add<float>(nullptr, 8, {}, 1.0, 0, 8, nullptr), cudaSuccess);
+}
+
 INSTANTIATE_TEST_SUITE_P(Shapes, DropoutShapes,
                          ::testing::Values(Shape{1, 1}, Shape{3, 7}, Shape{2, 8}, Shape{5, 9}, Shape{7, 12},
                                            Shape{2, 15}, Shape{4, 16, 8}, Shape{4, 16, 3}, Shape{3, 24, 0, 1},

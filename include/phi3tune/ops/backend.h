@@ -55,6 +55,7 @@ struct Backend {
   decltype(&ops::swiglu) swiglu;
   decltype(&ops::swiglu_backward) swiglu_backward;
   decltype(&ops::dropout) dropout;
+  decltype(&ops::add_noise) add_noise;
   decltype(&ops::linear) linear;
   decltype(&ops::quantized_linear) quantized_linear;  // null where 4-bit weights are always dequantised first
   decltype(&ops::linear_input_gradient) linear_input_gradient;
@@ -64,6 +65,9 @@ struct Backend {
   decltype(&ops::adapted_input_gradient) adapted_input_gradient;
   decltype(&ops::lora_input_weight_gradient) lora_input_weight_gradient;
   decltype(&ops::write_extension) write_extension;
+  // Null: weights are not trained whole on this back end.
+  decltype(&ops::weight_gradient) weight_gradient;
+  decltype(&ops::embedding_gradient) embedding_gradient;
   decltype(&ops::cross_entropy) cross_entropy;
   decltype(&ops::dequantize) dequantize;
   // Quantises a dense weight `weights` (contiguous bytes of source dtype, in the back end's memory) into `block`.

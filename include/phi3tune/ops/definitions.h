@@ -28,6 +28,8 @@ at::Tensor quantized_linear(const at::Tensor& x, const quant::Nf4Tensor& weight)
 // 0 where an element is dropped, 1 / (1 - p) elsewhere; [documents' tokens, columns] wide, one element at a time.
 at::Tensor dropout_factors(int64_t columns, const Documents& documents, const DropoutKey& key, at::ScalarType wide);
 at::Tensor dropout(const at::Tensor& x, const Documents& documents, const DropoutKey& key);
+// What add_noise adds, [documents' tokens, columns] wide, one element at a time.
+at::Tensor noise(int64_t columns, const Documents& documents, const NoiseKey& key, at::ScalarType wide);
 // y + scale * (x A^T) B^T.
 at::Tensor lora(const at::Tensor& y, const at::Tensor& x, const at::Tensor& a, const at::Tensor& b, double scale);
 at::Tensor gather_rows(const at::Tensor& table, const at::Tensor& ids);

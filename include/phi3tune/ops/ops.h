@@ -103,6 +103,20 @@ struct DropoutKey {
 // column). Strided: x.
 void dropout(const at::Tensor& out, const at::Tensor& x, const Documents& documents, const DropoutKey& key);
 
+// What the noise on the embeddings depends on, as a dropout mask does.
+struct NoiseKey {
+  double alpha = 0.0;
+  uint64_t seed = 0;
+  uint64_t step = 0;                      // optimizer step
+  static constexpr uint32_t layer = ~0U;  // of no dropout's stream
+  static constexpr uint32_t module = ~0U;
+  std::span<const uint64_t> sample_ids{};
+  at::Tensor sample_ids_on_device{};
+};
+// x [M, D] += alpha / sqrt(T D) * u with T the tokens of the row's document and u in [-1, 1] (NEFTune, as transformers'
+// hook adds it to rows of one document each): the document's stream of Philox words as signed fractions.
+void add_noise(const at::Tensor& x, const Documents& documents, const NoiseKey& key);
+
 // A frozen linear's weight. In a back end that extends rows, `extended` is the buffer around it,
 //   [ W  sB ]   W [O, K]; sB [O, p] = scale * B, zero beyond the rank; A [p, K], zero below the rank;
 //   [ A  .. ]   p = rank rounded up to a multiple of 8,
@@ -148,6 +162,12 @@ void lora_input_weight_gradient(const at::Tensor& grad_a, const at::Tensor& du, 
 // Writes an adapter into the room of an extended weight: after a step for a dense weight, after dequantising for NF4.
 // a, b: the wide masters. Does nothing where there is no room.
 void write_extension(const LinearWeight& weight, const at::Tensor& a, const at::Tensor& b, double scale);
+
+// Of a weight that is trained whole: grad [O, K] (wide) += dy^T x, for dy [M, O] and x [M, K]. Strided: dy, x.
+void weight_gradient(const at::Tensor& grad, const at::Tensor& dy, const at::Tensor& x);
+// Of an embedding that is trained whole: grad [V, D] (wide), row ids[i] += dy[i], but for the row `padding_id`, as
+// torch.nn.Embedding's padding_idx (-1: none). dy [M, D], ids int64 [M].
+void embedding_gradient(const at::Tensor& grad, const at::Tensor& dy, const at::Tensor& ids, int64_t padding_id);
 
 // Cross-entropy of logits [C, V] (compute dtype; softmax in the wide dtype) against targets [C] (int64) with weights
 // [C] (wide). sums, float64 [2]: sums[0] += sum over rows in order of weight * cross-entropy, sums[1] += rows whose

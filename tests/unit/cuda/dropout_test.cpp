@@ -30,6 +30,20 @@ TEST_P(Dropout, NothingIsDroppedTwiceTheSameWay) {
   EXPECT_FALSE(same_bits(first, second));
 }
 
+TEST_P(Dropout, NoiseIsThatOfTheDefinition) {
+  for (const int64_t columns : {1, 7, 64, 131}) {
+    const Packed packed({3, 0, 10, 1});
+    const auto drop = packed.key(0.3);
+    const ops::NoiseKey key{5.0, drop.seed, drop.step, drop.sample_ids, drop.sample_ids_on_device};
+    const Tensor x = normal({packed.tokens(), columns}, dtype());
+    const Guarded out(x);
+    ops::add_noise(out, packed.documents(), key);
+    const Tensor noise = ops::definition::noise(columns, packed.documents(), key, at::kFloat);
+    EXPECT_TRUE(same_bits(out.tensor().clone(), (x.to(at::kFloat) + noise).to(dtype())));
+    EXPECT_TRUE(out.intact());
+  }
+}
+
 FOR_BOTH_DTYPES(Dropout);
 
 }  // namespace

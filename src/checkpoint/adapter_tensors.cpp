@@ -18,6 +18,9 @@ std::vector<NamedTensor> named_masters(const model::LoraAdapters& adapters) {
     tensors.push_back({phi3::lora_tensor_name(pair.module_path, 'A'), pair.a});
     tensors.push_back({phi3::lora_tensor_name(pair.module_path, 'B'), pair.b});
   }
+  for (const model::WholeWeight& weight : adapters.whole_weights()) {
+    tensors.push_back({phi3::whole_tensor_name(weight.module), weight.value});
+  }
   return tensors;
 }
 

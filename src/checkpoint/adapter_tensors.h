@@ -17,7 +17,7 @@ struct NamedTensor {
   at::Tensor value;
 };
 
-// A and B of every pair: the masters themselves.
+// A and B of every pair, then the whole weights: the masters themselves.
 std::vector<NamedTensor> named_masters(const model::LoraAdapters& adapters);
 
 // F32, F16 or BF16; anything else is false.

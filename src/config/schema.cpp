@@ -48,7 +48,7 @@ io::Json type_schema(const ValueType& type) {
       return type.open ? io::Json{{"anyOf", {{{"enum", values}}, other}}} : io::Json{{"enum", values}};
     }
     case Kind::kTextList:
-      return {{"anyOf", {text, {{"type", "array"}, {"items", text}}}}};
+      return {{"anyOf", {text, {{"type", "array"}, {"items", type.integers ? io::Json{{"type", "integer"}} : text}}}}};
     case Kind::kMap:
       return {{"type", "object"},
               {"additionalProperties",
@@ -59,8 +59,19 @@ io::Json type_schema(const ValueType& type) {
   return io::Json::object();
 }
 
-io::Json inverse_or_bits(const Alias& alias, io::Json type) {
-  return alias.translation == Translation::kBits ? io::Json{{"enum", {4}}} : std::move(type);
+io::Json translated(const Alias& alias, io::Json type) {
+  switch (alias.translation) {
+    case Translation::kBits:
+      return {{"enum", {4}}};
+    case Translation::kLastLayers:
+      return {{"type", "integer"}};
+    case Translation::kOneLayer:
+      return {{"anyOf", {std::move(type), {{"type", "integer"}}}}};
+    case Translation::kSame:
+    case Translation::kInverse:
+      break;
+  }
+  return type;
 }
 
 // Null stands for the default everywhere.
@@ -84,7 +95,7 @@ io::Json object_schema(const std::vector<Setting<Options>>& table) {
     }
     properties[setting.name] = std::move(entry);
     for (const auto& alias : setting.aliases) {
-      auto other = nullable(inverse_or_bits(alias, type));
+      auto other = nullable(translated(alias, type));
       other["description"] =
           fmt::format("{}'s name of {}{}.", alias.peers, setting.name,
                       alias.translation == Translation::kInverse ? ", with the opposite meaning" : "");

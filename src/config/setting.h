@@ -25,14 +25,15 @@ enum class Kind { kInteger, kNumber, kBoolean, kText, kInputPath, kOutputPath, k
 struct ValueType {
   Kind kind = Kind::kText;
   Range range{};                       // numbers, and the numbers of a map
-  bool integers = false;               // map, open choice: whole numbers
+  bool integers = false;               // map, open choice, list: whole numbers
   bool open = false;                   // choice: others are read too (device: cuda:1)
   std::vector<std::string> choices{};  // names that work
   std::vector<std::string> later{};    // names that do not work yet
   std::string wanted{};                // in words, for faults, explain and the list
 };
 
-enum class Translation { kSame, kInverse, kBits };  // kBits: 4 is true
+// kBits: 4 is true. kOneLayer: a number is that layer; kLastLayers: so many of the last, -1 all.
+enum class Translation { kSame, kInverse, kBits, kOneLayer, kLastLayers };
 
 struct Alias {
   std::string name;

@@ -231,6 +231,22 @@ void translate(Written& written, const Alias& alias, FaultList& faults) {
     }
     value.scalar = "true";
     value.quoted = false;
+  } else if (value.kind == io::YamlNode::Kind::kScalar && alias.translation == Translation::kOneLayer) {
+    if (parse_int(value.scalar)) {
+      auto item = value;
+      value.kind = io::YamlNode::Kind::kSequence;
+      value.items = {std::move(item)};
+    }
+  } else if (alias.translation == Translation::kLastLayers) {
+    const auto count = parse_int(value.scalar);
+    if (value.kind != io::YamlNode::Kind::kScalar || !count || (*count < 1 && *count != -1)) {
+      faults.add(value.position, fmt::format("{}: found {}; wanted how many of the last layers, or -1 for all",
+                                             written.name, found(value)));
+    } else if (*count == -1) {
+      value.kind = io::YamlNode::Kind::kNull;
+    } else {
+      value.scalar = "last:" + value.scalar;
+    }
   }
 }
 

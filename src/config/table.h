@@ -28,6 +28,9 @@ io::Json show_datasets(const std::vector<DatasetOptions>& datasets);
 // the fused ones with a note.
 void read_target_modules(const io::YamlNode& node, Reader& reader, LoraOptions& lora);
 void read_exclude_modules(const io::YamlNode& node, Reader& reader, LoraOptions& lora);
+// Reads lora_layers: a list of layers, or last:N.
+void read_layers(const io::YamlNode& node, Reader& reader, LoraOptions& lora);
+io::Json show_layers(const LoraOptions& lora);
 // Reads a map of regular expressions to numbers. A split name as a pattern is a fault.
 std::vector<std::pair<std::string, double>> read_pattern_map(const io::YamlNode& node, Reader& reader, bool integers,
                                                              const Range& range);

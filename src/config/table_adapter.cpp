@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "config/table.h"
 
 namespace phi3tune::config {
@@ -88,6 +90,41 @@ Setting<O> exclude_modules() {
   return setting.also("exclude_modules", "PEFT");
 }
 
+Setting<O> layers() {
+  auto setting = row<O>("lora_layers",
+                        {.kind = Kind::kTextList,
+                         .integers = true,
+                         .wanted = "a list of layers from 0, such as [0, 1, 2], or last:N for the last N"},
+                        "Layers whose linears get an adapter.");
+  setting.read = [](const io::YamlNode& node, Reader& reader, O& run) { read_layers(node, reader, run.lora); };
+  setting.show = [](const O& run) { return show_layers(run.lora); };
+  return setting.also("layers_to_transform", "PEFT", Translation::kOneLayer)
+      .also("num_layers", "mlx-lm", Translation::kLastLayers)
+      .unset("all layers");
+}
+
+Setting<O> modules_to_save() {
+  auto setting =
+      row<O>("lora_modules_to_save", {.kind = Kind::kTextList, .wanted = "a list of embed_tokens and lm_head"},
+             "Modules that are trained whole, and saved in the adapter.");
+  setting.read = [](const io::YamlNode& node, Reader& reader, O& run) {
+    const auto names = reader.text_list(node);
+    run.lora.modules_to_save.clear();
+    for (const auto& name : names.value_or(std::vector<std::string>{})) {
+      const auto& taken = run.lora.modules_to_save;
+      if (name != "embed_tokens" && name != "lm_head") {
+        reader.fault(node, "found \"" + name + "\"; wanted embed_tokens, lm_head or both");
+      } else if (std::find(taken.begin(), taken.end(), name) != taken.end()) {
+        reader.fault(node, name + " is listed twice");
+      } else {
+        run.lora.modules_to_save.push_back(name);
+      }
+    }
+  };
+  setting.show = [](const O& run) { return io::Json(run.lora.modules_to_save); };
+  return setting.also("modules_to_save", "PEFT, ms-swift").also("additional_target", "LLaMA-Factory");
+}
+
 template <typename Value>
 io::Json pattern_json(const std::vector<std::pair<std::string, Value>>& patterns) {
   io::Json map = io::Json::object();
@@ -175,12 +212,8 @@ void add_adapter_settings(SettingList<O>& list) {
   list.add(fresh_only(exclude_modules()));
   list.add(fresh_only(target_regex()));
   list.add(fresh_only(target_linear()));
-  list.add(later<O>("lora_layers", "Layers that get an adapter.")
-               .also("layers_to_transform", "PEFT")
-               .also("num_layers", "mlx-lm"));
-  list.add(later<O>("lora_modules_to_save", "Modules that are trained whole.")
-               .also("modules_to_save", "PEFT, ms-swift")
-               .also("additional_target", "LLaMA-Factory"));
+  list.add(fresh_only(layers()));
+  list.add(fresh_only(modules_to_save()));
   list.add(fresh_only(rank_pattern()));
   list.add(fresh_only(alpha_pattern()));
   list.add(fresh_only(
@@ -196,8 +229,10 @@ void add_adapter_settings(SettingList<O>& list) {
                                  "Scale the update by lora_alpha / sqrt(lora_r) instead.")
                           .also("peft_use_rslora", "Axolotl")));
   list.add(later<O>("use_dora", "Weight-decomposed adapters (DoRA).").also("peft_use_dora", "Axolotl"));
-  list.add(
-      later<O>("loraplus_lr_ratio", "Learning rate of B over that of A (LoRA+).").also("lorap_lr_ratio", "ms-swift"));
+  list.add(number<O>("loraplus_lr_ratio", at(&O::schedule, &ScheduleOptions::loraplus_lr_ratio),
+                     {.low = 0, .high = 1e6, .low_open = true}, "Learning rate of B over that of A (LoRA+).")
+               .also("lorap_lr_ratio", "ms-swift")
+               .unset("one rate for both"));
   list.add(input_path<O>("lora_model_dir", at(&O::lora, &LoraOptions::init_adapter),
                          "Folder of a PEFT adapter to go on from.")
                .also("adapter_name_or_path", "LLaMA-Factory")

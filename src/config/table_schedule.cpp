@@ -213,7 +213,10 @@ void add_schedule_settings(SettingList<O>& list) {
   add_optimizer(list);
   add_rate(list);
   list.add(later<O>("lr_groups", "Learning rates of single modules."));
-  list.add(later<O>("neftune_noise_alpha", "Noise on the embeddings (NEFTune)."));
+  list.add(number<O>("neftune_noise_alpha", at(&O::schedule, &S::neftune_noise_alpha),
+                     {.low = 0, .high = 1e6, .low_open = true},
+                     "Size of the noise on the embeddings in training (NEFTune).")
+               .unset("no noise"));
   list.add(later<O>("label_smoothing_factor", "Label smoothing."));
   list.add(later<O>("loss_type", "Other losses."));
 }

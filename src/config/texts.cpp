@@ -41,9 +41,11 @@ std::vector<std::string> rivals_of(const Setting<Options>& setting, const std::v
 
 std::string alias_text(const Alias& alias) {
   return fmt::format("{} ({}{})", alias.name, alias.peers,
-                     alias.translation == Translation::kInverse ? ", inverted"
-                     : alias.translation == Translation::kBits  ? ", 4"
-                                                                : "");
+                     alias.translation == Translation::kInverse      ? ", inverted"
+                     : alias.translation == Translation::kBits       ? ", 4"
+                     : alias.translation == Translation::kOneLayer   ? ", a number too: that layer"
+                     : alias.translation == Translation::kLastLayers ? ", a number: the last so many"
+                                                                     : "");
 }
 
 template <typename Options>
@@ -131,7 +133,10 @@ template <typename Options>
 std::string markdown_row(const Setting<Options>& setting) {
   std::vector<std::string> names;
   for (const auto& alias : setting.aliases) {
-    names.push_back(fmt::format("`{}`{}", alias.name, alias.translation == Translation::kInverse ? " (inverted)" : ""));
+    names.push_back(fmt::format("`{}`{}", alias.name,
+                                alias.translation == Translation::kInverse      ? " (inverted)"
+                                : alias.translation == Translation::kLastLayers ? " (the last so many)"
+                                                                                : ""));
   }
   const auto standard = default_of(setting);
   const bool words = setting.required || standard.find(' ') != std::string::npos || standard == "none";
@@ -152,8 +157,8 @@ void add_names(const std::vector<Setting<Options>>& table, std::vector<SettingNa
     auto choices = boolean ? std::vector<std::string>{"true", "false"} : setting.type.choices;
     names.push_back({setting.name, setting.name, boolean, choices});
     for (const auto& alias : setting.aliases) {
-      const bool same = alias.translation != Translation::kBits;
-      names.push_back({alias.name, setting.name, boolean && same, same ? choices : std::vector<std::string>{"4"}});
+      const bool bits = alias.translation == Translation::kBits;
+      names.push_back({alias.name, setting.name, boolean && !bits, bits ? std::vector<std::string>{"4"} : choices});
     }
   }
 }

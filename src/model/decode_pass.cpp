@@ -125,7 +125,7 @@ at::Tensor DecodePass::run(std::span<const Part> parts) {
     network_.rotary().fill(b.cosine.narrow(0, ends_[i], rows), b.sine.narrow(0, ends_[i], rows), part.first,
                            part.long_factors);
   }
-  ops::gather_rows(b.residual, weights.embedding(), b.ids);
+  ops::gather_rows(b.residual, network_.embedding(), b.ids);
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     if (rows_ >= kLongPass && stop_requested()) {
       throw Interrupted("stopped while reading a prompt: nothing was generated from it");
@@ -156,7 +156,7 @@ at::Tensor DecodePass::logits(const at::Tensor& rows) {
   const auto rstd = at::empty({rows.size(0)}, at::dtype(wide));
   ops::rms_norm(normed, rstd, rows, network_.weights().final_norm(), config.rms_norm_eps);
   const auto logits = at::empty({rows.size(0), config.vocab_size}, rows.options());
-  ops::linear(logits, normed, network_.weights().head());
+  ops::linear(logits, normed, network_.head_weight());
   return logits.to(wide);
 }
 

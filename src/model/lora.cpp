@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <cmath>
+#include <cstring>
 #include <numbers>
 #include <utility>
 
@@ -97,6 +98,14 @@ LoraAdapters::LoraAdapters(const phi3::ModelConfig& model, const phi3::AdapterCo
       pairs_.push_back(std::move(pair));
     }
   }
+  const int64_t pair_total = total;
+  const int64_t whole_size = model.vocab_size * model.hidden_size;
+  for (const auto module : phi3::kWholeModules) {
+    if (config.trains_whole(module)) {
+      whole_.push_back({module, {}, {}, {}});
+      total += whole_size;
+    }
+  }
 
   const auto master_dtype = compute_dtype == at::kDouble ? at::kDouble : at::kFloat;
   plan::StepShape shape;
@@ -108,7 +117,7 @@ LoraAdapters::LoraAdapters(const phi3::ModelConfig& model, const phi3::AdapterCo
   gradients_ = view(block, buffers.gradients, master_dtype, total);
   compute_ = compute_dtype == master_dtype ? parameters_ : view(block, buffers.copy, compute_dtype, total);
   gradients_.zero_();
-  const auto start = at::zeros({total}, at::dtype(master_dtype));  // on the host
+  const auto start = at::zeros({pair_total}, at::dtype(master_dtype));  // on the host
   int64_t offset = 0;
   for (auto& pair : pairs_) {
     const int64_t in = phi3::linear_in(model, pair.kind);
@@ -128,6 +137,8 @@ LoraAdapters::LoraAdapters(const phi3::ModelConfig& model, const phi3::AdapterCo
     pair.compute_b = view_b(compute_);
     auto start_a = view_a(start);
     offset = b_offset + out * pair.rank;
+    runs_.push_back({ParameterKind::kA, pair.rank * in});
+    runs_.push_back({ParameterKind::kB, out * pair.rank});
     const Stream stream(seed, pair.module_path);
     if (master_dtype == at::kDouble) {
       fill_a<double>(start_a, stream, gaussian);
@@ -135,13 +146,51 @@ LoraAdapters::LoraAdapters(const phi3::ModelConfig& model, const phi3::AdapterCo
       fill_a<float>(start_a, stream, gaussian);
     }
   }
-  ops::backend().memory.upload(parameters_, start.data_ptr());
+  for (auto& weight : whole_) {
+    const auto view_whole = [&](const at::Tensor& flat) {
+      return flat.narrow(0, offset, whole_size).view({model.vocab_size, model.hidden_size});
+    };
+    weight.value = view_whole(parameters_);
+    weight.grad = view_whole(gradients_);
+    weight.compute = view_whole(compute_);
+    weight.value.zero_();
+    runs_.push_back({ParameterKind::kWhole, whole_size});
+    offset += whole_size;
+  }
+  ops::backend().memory.upload(parameters_.narrow(0, 0, pair_total), start.data_ptr());
   refresh_compute_copies();
 }
 
 const LoraPair* LoraAdapters::find(int64_t layer, phi3::LinearKind kind) const noexcept {
   const int64_t index = index_[static_cast<size_t>(layer)][static_cast<size_t>(kind)];
   return index < 0 ? nullptr : &pairs_[static_cast<size_t>(index)];
+}
+
+const WholeWeight* LoraAdapters::find(phi3::WholeModule module) const noexcept {
+  for (const auto& weight : whole_) {
+    if (weight.module == module) {
+      return &weight;
+    }
+  }
+  return nullptr;
+}
+
+// The head of a tied base is its embedding; trained, it is a weight of its own, as in PEFT.
+void LoraAdapters::take_base_weights(const phi3::ModelFolder& folder) {
+  for (const auto& weight : whole_) {
+    const bool own = weight.module == phi3::WholeModule::kHead && !folder.config().tie_word_embeddings;
+    const auto located = folder.tensor(own ? "lm_head.weight" : "model.embed_tokens.weight");
+    const auto dtype = located.entry->dtype;
+    const auto bytes = located.data();
+    auto loaded = at::empty(located.entry->shape, at::dtype(dtype == io::DType::kF32   ? at::kFloat
+                                                            : dtype == io::DType::kF16 ? at::kHalf
+                                                                                       : at::kBFloat16));
+    std::memcpy(loaded.data_ptr(), bytes.data(), bytes.size());
+    located.release();
+    loaded = loaded.to(weight.value.scalar_type());
+    ops::backend().memory.upload(weight.value, loaded.data_ptr());
+  }
+  refresh_compute_copies();
 }
 
 at::Tensor LoraAdapters::compute_copy() const { return compute_.is_same(parameters_) ? at::Tensor() : compute_; }

@@ -24,6 +24,12 @@ Network::Network(const phi3::ModelFolder& folder, const Phi3Options& options, st
 
 void Network::attach(LoraAdapters* adapters) {
   adapters_ = adapters;
+  trained_embedding_ = adapters == nullptr ? nullptr : adapters->find(phi3::WholeModule::kEmbedding);
+  trained_head_ = adapters == nullptr ? nullptr : adapters->find(phi3::WholeModule::kHead);
+  lowest_ = 0;
+  if (adapters != nullptr && !adapters->pairs().empty() && trained_embedding_ == nullptr && !offload_) {
+    lowest_ = adapters->pairs().front().layer;  // offloaded inputs come back one by one, down to the first
+  }
   shape_.ranks.clear();
   if (adapters != nullptr) {
     shape_.ranks = ranks_of(config_, adapters->config());
@@ -33,6 +39,14 @@ void Network::attach(LoraAdapters* adapters) {
 }
 
 void Network::adapter_changed() { weights_.adapter_changed(*adapters_); }
+
+const at::Tensor& Network::embedding() const {
+  return trained_embedding_ == nullptr ? weights_.embedding() : trained_embedding_->compute;
+}
+
+ops::LinearWeight Network::head_weight() const {
+  return trained_head_ == nullptr ? weights_.head() : ops::LinearWeight{trained_head_->compute};
+}
 
 Network::Pass Network::begin(const TokenBatch& batch, plan::Purpose purpose, uint64_t step) {
   const auto& memory = ops::backend().memory;
@@ -148,7 +162,12 @@ void Network::forward(Pass& pass) {
   auto& t = pass.tensors;
   const int64_t last = config_.num_layers - 1;
   holders_ = {};
-  ops::gather_rows(t.residual(0), weights_.embedding(), t.input_ids());
+  ops::gather_rows(t.residual(0), embedding(), t.input_ids());
+  if (pass.training && options_.noise_alpha > 0.0) {
+    ops::add_noise(
+        t.residual(0), pass.documents,
+        {options_.noise_alpha, options_.dropout_seed, pass.step, pass.sample_ids, pass.tensors.sample_ids()});
+  }
   for (int64_t layer = 0; layer <= last; ++layer) {
     attention_norm(pass, layer);
     send_out(pass, layer);
@@ -177,12 +196,15 @@ void Network::head(Pass& pass, const at::Tensor& sums, double gradient_scale, bo
     const int64_t count = std::min(options_.head_chunk, pass.trained_rows - begin);
     const auto logits = t.logits().narrow(0, 0, count);
     const auto normed = t.head_normed().narrow(0, begin, count);
-    ops::linear(logits, normed, weights_.head());
+    ops::linear(logits, normed, head_weight());
     ops::cross_entropy(sums, t.row_losses(), logits, t.targets().narrow(0, begin, count),
                        t.weights().narrow(0, begin, count), gradient_scale, gradient);
     if (gradient) {
+      if (trained_head_ != nullptr) {
+        ops::weight_gradient(trained_head_->grad, logits, normed);
+      }
       // The normed rows of this chunk have served: their gradient takes their place.
-      ops::linear_input_gradient(normed, logits, weights_.head());
+      ops::linear_input_gradient(normed, logits, head_weight());
     }
   }
   if (gradient) {
@@ -199,7 +221,7 @@ at::Tensor Network::all_logits(Pass& pass) {
   const auto rstd = at::empty({last.size(0)}, last.options().dtype(wide));
   ops::rms_norm(normed, rstd, last, weights_.final_norm(), config_.rms_norm_eps);
   auto out = at::empty({last.size(0), config_.vocab_size}, last.options());
-  ops::linear(out, normed, weights_.head());
+  ops::linear(out, normed, head_weight());
   return out;
 }
 
@@ -283,7 +305,7 @@ void Network::attention_backward(Pass& pass, int64_t layer) {
                 config_.rms_norm_eps);
   output_gradient(pass, layer, LinearKind::kQkv, t.d_qkv());
   weight_gradient(pass, layer, LinearKind::kQkv, t.d_qkv(), t.normed());
-  if (layer > 0) {  // the embedding is frozen: below the first layer's qkv nothing is trained
+  if (layer > lowest_ || trained_embedding_ != nullptr) {  // else nothing is trained below this qkv
     input_gradient(pass, layer, LinearKind::kQkv, t.d_normed(), t.d_qkv());
     ops::rms_norm_backward(t.d_residual(), t.d_normed(), t.residual(layer), t.rstd_attention(layer),
                            weights_.attention_norm(layer));
@@ -291,11 +313,15 @@ void Network::attention_backward(Pass& pass, int64_t layer) {
 }
 
 void Network::backward(Pass& pass) {
-  for (int64_t layer = config_.num_layers - 1; layer >= 0; --layer) {
+  for (int64_t layer = config_.num_layers - 1; layer >= lowest_; --layer) {
     bring_in(pass, layer);
     recompute(pass, layer);
     mlp_backward(pass, layer);
     attention_backward(pass, layer);
+  }
+  if (trained_embedding_ != nullptr) {
+    ops::embedding_gradient(trained_embedding_->grad, pass.tensors.d_residual(), pass.tensors.input_ids(),
+                            config_.pad_token_id.value_or(-1));
   }
 }
 

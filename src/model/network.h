@@ -47,6 +47,9 @@ class Network {
 
   const phi3::ModelConfig& config() const noexcept { return config_; }
   at::ScalarType compute_dtype() const noexcept { return options_.compute_dtype; }
+  // The trained ones where the adapters have them, else the base's.
+  const at::Tensor& embedding() const;
+  ops::LinearWeight head_weight() const;
   const BaseWeights& weights() const noexcept { return weights_; }
   BaseWeights& weights() noexcept { return weights_; }
   RotaryTable& rotary() noexcept { return rotary_; }
@@ -97,6 +100,9 @@ class Network {
   BaseWeights weights_;
   RotaryTable rotary_;
   LoraAdapters* adapters_ = nullptr;
+  int64_t lowest_ = 0;  // trained layer: the backward ends there
+  const WholeWeight* trained_embedding_ = nullptr;
+  const WholeWeight* trained_head_ = nullptr;
   // The layer whose values lie in the place that layers share.
   struct Holders {
     int64_t qkv = -1, attention = -1, gate_up = -1;

@@ -8,6 +8,7 @@
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/log.h"
 #include "phi3tune/core/pattern.h"
+#include "phi3tune/core/text.h"
 
 namespace phi3tune::phi3 {
 namespace {
@@ -55,13 +56,11 @@ void refuse_what_we_cannot_hold(const Json& json, Fields& fields) {
       {"monteclora_config", "a MonteCLoRA adapter; only LoRA can be read"},
       {"arrow_config", "a mixture of adapters; only one LoRA can be read"},
       {"lora_bias", "biases in the adapter; the four linears have none"},
-      {"modules_to_save", "whole modules trained beside the adapter; only LoRA weights can be read"},
       {"trainable_token_indices", "trained token rows beside the adapter; only LoRA weights can be read"},
       {"target_parameters", "adapted parameters; only linears can be read"},
       {"layer_replication", "replicated layers; the base must stay as it is"},
       {"alora_invocation_tokens", "an activated LoRA; only plain LoRA can be read"},
       {"exclude_modules", "excluded modules; name the adapted ones in target_modules instead"},
-      {"layers_to_transform", "a choice of layers; name the adapted modules in target_modules instead"},
   };
   for (const auto& [key, why] : kRefused) {
     if (const auto found = json.find(key); found != json.end() && !off(*found)) {
@@ -135,6 +134,70 @@ std::vector<std::pair<std::string, T>> read_patterns(Fields& fields, const char*
   return patterns;
 }
 
+bool is_whole_module(const std::string& name, WholeModule module) {
+  const std::string_view path = whole_module_path(module);
+  return path == name || (path.ends_with(name) && path[path.size() - name.size() - 1] == '.');
+}
+
+void read_whole_modules(Fields& fields, AdapterConfig& config) {
+  const auto* modules = fields.find("modules_to_save");
+  if (modules == nullptr) {
+    return;
+  }
+  if (!is_plain_list(*modules)) {
+    fields.fault("modules_to_save", "found {}, wanted a list of names", shown(*modules));
+    return;
+  }
+  for (const auto& name : *modules) {
+    const bool known = std::any_of(kWholeModules.begin(), kWholeModules.end(), [&](WholeModule module) {
+      return is_whole_module(name.get<std::string>(), module);
+    });
+    if (!known) {
+      fields.fault("modules_to_save", "found {}: only embed_tokens and lm_head can be trained whole beside an adapter",
+                   shown(name));
+    }
+  }
+  config.modules_to_save = modules->get<std::vector<std::string>>();
+}
+
+// The layer of "model.layers.3.mlp.down_proj" is among `layers`, or there is no choice.
+bool lies_in_layer(const std::string& path, const std::vector<int64_t>& layers) {
+  constexpr std::string_view kLayers = "layers.";
+  const auto place = path.find(kLayers);
+  if (layers.empty() || place == std::string::npos) {
+    return layers.empty();
+  }
+  const auto begin = place + kLayers.size();
+  const auto layer = parse_int(path.substr(begin, path.find('.', begin) - begin));
+  return layer && std::find(layers.begin(), layers.end(), *layer) != layers.end();
+}
+
+// layers_to_transform: null, a layer or a list; layers_pattern names the list of layers, which here is "layers".
+void read_layers(Fields& fields, AdapterConfig& config) {
+  constexpr int64_t kMost = 65535;
+  const auto is_layer = [](const Json& value) { return value.is_number_integer() && value >= 0 && value <= kMost; };
+  const auto* layers = fields.find("layers_to_transform");
+  if (layers == nullptr || (layers->is_array() && layers->empty())) {
+    return;
+  }
+  if (!is_layer(*layers) && !(layers->is_array() && std::all_of(layers->begin(), layers->end(), is_layer))) {
+    fields.fault("layers_to_transform", "found {}, wanted a layer from 0 or a list of them", shown(*layers));
+    return;
+  }
+  config.layers = layers->is_array() ? layers->get<std::vector<int64_t>>() : std::vector{layers->get<int64_t>()};
+  if (!config.target_regex.empty()) {
+    fields.fault("layers_to_transform", "cannot be used where target_modules is a pattern");
+  }
+  const auto* pattern = fields.find("layers_pattern");
+  const bool usual = pattern == nullptr || *pattern == "layers" || *pattern == "" ||
+                     (pattern->is_array() &&
+                      std::all_of(pattern->begin(), pattern->end(), [](const Json& item) { return item == "layers"; }));
+  if (!usual) {
+    fields.fault("layers_pattern", "found {}, wanted null or \"layers\": that is where this model's layers are",
+                 shown(*pattern));
+  }
+}
+
 // Python writes a float that is whole with ".0", and lora_alpha is an int in nearly every file.
 Json as_python_number(double value) {
   constexpr double kExact = 9007199254740992.0;
@@ -165,8 +228,34 @@ bool AdapterConfig::targets(const std::string& module_path) const {
   if (!target_regex.empty()) {
     return matches_whole(target_regex, module_path);
   }
-  return std::any_of(target_modules.begin(), target_modules.end(),
-                     [&](const std::string& name) { return module_path == name || module_path.ends_with("." + name); });
+  return std::any_of(target_modules.begin(), target_modules.end(), [&](const std::string& name) {
+    return module_path == name || (module_path.ends_with("." + name) && lies_in_layer(module_path, layers));
+  });
+}
+
+const char* whole_module_path(WholeModule module) noexcept {
+  return module == WholeModule::kEmbedding ? "model.embed_tokens" : "lm_head";
+}
+
+// PEFT's rule: a module whose path ends in the entry.
+bool AdapterConfig::trains_whole(WholeModule module) const {
+  return std::any_of(modules_to_save.begin(), modules_to_save.end(),
+                     [&](const std::string& name) { return is_whole_module(name, module); });
+}
+
+int64_t adapter_parameters(const ModelConfig& model, const AdapterConfig& config) {
+  int64_t total = 0;
+  for (int64_t layer = 0; layer < model.num_layers; ++layer) {
+    for (int k = 0; k < kLinearKinds; ++k) {
+      const auto kind = static_cast<LinearKind>(k);
+      const auto path = linear_path(layer, kind);
+      total += config.targets(path) ? config.rank_of(path) * (linear_in(model, kind) + linear_out(model, kind)) : 0;
+    }
+  }
+  for (const auto module : kWholeModules) {
+    total += config.trains_whole(module) ? model.vocab_size * model.hidden_size : 0;
+  }
+  return total;
 }
 
 AdapterConfig parse_adapter_config(const Json& json, const std::string& place) {
@@ -198,6 +287,8 @@ AdapterConfig parse_adapter_config(const Json& json, const std::string& place) {
   config.use_rslora = fields.boolean("use_rslora").value_or(false);
   config.base_model_name_or_path = fields.text("base_model_name_or_path").value_or("");
   read_targets(fields, config);
+  read_layers(fields, config);
+  read_whole_modules(fields, config);
   config.rank_pattern = read_patterns<int64_t>(fields, "rank_pattern");
   config.alpha_pattern = read_patterns<double>(fields, "alpha_pattern");
   refuse_what_we_cannot_hold(json, fields);
@@ -237,13 +328,13 @@ std::string adapter_config_text(const AdapterConfig& config) {
   json["inference_mode"] = true;
   json["init_lora_weights"] = true;
   json["layers_pattern"] = nullptr;
-  json["layers_to_transform"] = nullptr;
+  json["layers_to_transform"] = config.layers.empty() ? Json(nullptr) : Json(config.layers);
   json["loftq_config"] = Json::object();
   json["lora_alpha"] = as_python_number(config.alpha);
   json["lora_dropout"] = config.dropout;
   json["megatron_config"] = nullptr;
   json["megatron_core"] = "megatron.core";
-  json["modules_to_save"] = nullptr;
+  json["modules_to_save"] = config.modules_to_save.empty() ? Json(nullptr) : Json(config.modules_to_save);
   json["peft_type"] = "LORA";
   json["r"] = config.rank;
   json["rank_pattern"] = patterns(config.rank_pattern);
@@ -259,6 +350,10 @@ std::string adapter_config_text(const AdapterConfig& config) {
 
 std::string lora_tensor_name(const std::string& module_path, char a_or_b) {
   return "base_model.model." + module_path + ".lora_" + a_or_b + ".weight";
+}
+
+std::string whole_tensor_name(WholeModule module) {
+  return std::string("base_model.model.") + whole_module_path(module) + ".weight";
 }
 
 }  // namespace phi3tune::phi3

@@ -86,6 +86,26 @@ std::optional<TensorName> parse_name(std::string_view name) {
   return std::nullopt;
 }
 
+// A weight that is saved whole; false where `entry` is none.
+bool take_whole(const io::TensorEntry& entry, const AdapterConfig& config, const std::string& file, Faults& faults) {
+  for (const auto module : kWholeModules) {
+    if (entry.name != whole_tensor_name(module)) {
+      continue;
+    }
+    if (!config.trains_whole(module)) {
+      faults.add(file, "{} is there, but modules_to_save of adapter_config.json does not name it", entry.name);
+    }
+    if (entry.shape.size() != 2) {
+      faults.add(file, "{}: shape [{}], wanted [vocabulary, hidden]", entry.name, fmt::join(entry.shape, ", "));
+    }
+    if (entry.dtype != io::DType::kF32 && entry.dtype != io::DType::kBF16 && entry.dtype != io::DType::kF16) {
+      faults.add(file, "{}: dtype {}, wanted F32, BF16 or F16", entry.name, io::dtype_name(entry.dtype));
+    }
+    return true;
+  }
+  return false;
+}
+
 void check_module(const AdapterModule& module, const AdapterConfig& config, const std::string& file, Faults& faults) {
   if (!config.targets(module.path)) {
     faults.add(file, "{} is adapted, but target_modules of adapter_config.json does not name it", module.path);
@@ -123,6 +143,10 @@ AdapterFolder AdapterFolder::open(const std::string& folder) {
   Faults faults;
   std::map<std::string, AdapterModule> modules;
   for (const auto& entry : adapter.file_.header().tensors) {
+    if (take_whole(entry, adapter.config_, file, faults)) {
+      check_finite(adapter.file_, entry, faults);
+      continue;
+    }
     const auto name = parse_name(entry.name);
     if (!name) {
       faults.add(file, "{} is not the name of a LoRA tensor (base_model.model.<module>.lora_A.weight)", entry.name);
@@ -135,6 +159,11 @@ AdapterFolder AdapterFolder::open(const std::string& folder) {
   }
   if (modules.empty() && faults.empty()) {
     faults.add(file, "no tensors, wanted LoRA pairs");
+  }
+  for (const auto module : kWholeModules) {
+    if (adapter.config_.trains_whole(module) && adapter.file_.find(whole_tensor_name(module)) == nullptr) {
+      faults.add(file, "{} is missing, which modules_to_save of adapter_config.json names", whole_tensor_name(module));
+    }
   }
   for (const auto& [path, module] : modules) {
     try {

@@ -42,6 +42,27 @@ void check_patterns(const char* setting, const std::vector<std::pair<std::string
   }
 }
 
+// Whether lora_layers takes each layer.
+std::vector<bool> adapted_layers(const config::LoraOptions& options, const ModelConfig& model) {
+  const int64_t count = model.num_layers;
+  const bool all = options.layers.empty() && !options.last_layers;
+  std::vector<bool> adapted(static_cast<size_t>(count), all);
+  if (options.last_layers) {
+    if (*options.last_layers > count) {
+      throw ConfigError("lora_layers: last:{} asks for more layers than there are; this model has {}",
+                        *options.last_layers, count);
+    }
+    std::fill(adapted.end() - *options.last_layers, adapted.end(), true);
+  }
+  for (const int64_t layer : options.layers) {
+    if (layer >= count) {
+      throw ConfigError("lora_layers: there is no layer {}; this model has the layers 0 to {}", layer, count - 1);
+    }
+    adapted[static_cast<size_t>(layer)] = true;
+  }
+  return adapted;
+}
+
 }  // namespace
 
 AdapterConfig adapter_config_for(const config::LoraOptions& options, const ModelConfig& model,
@@ -75,12 +96,13 @@ AdapterConfig adapter_config_for(const config::LoraOptions& options, const Model
                               [&](const std::string& entry) { return names(entry, path); });
   };
 
+  const auto adapted = adapted_layers(options, model);
   std::vector<std::string> paths;
   std::array<int64_t, kLinearKinds> layers_with{};
   for (int64_t layer = 0; layer < model.num_layers; ++layer) {
     for (const auto kind : kKinds) {
       auto path = linear_path(layer, kind);
-      if (chosen(path)) {
+      if (chosen(path) && adapted[static_cast<size_t>(layer)]) {
         ++layers_with[static_cast<size_t>(kind)];
         paths.push_back(std::move(path));
       }
@@ -94,7 +116,8 @@ AdapterConfig adapter_config_for(const config::LoraOptions& options, const Model
     }
   }
   if (paths.empty()) {
-    throw ConfigError("{}: nothing is left to adapt; {}", regex ? "lora_target_regex" : "lora_target_modules", kWanted);
+    throw ConfigError("{}: nothing is left to adapt{}; {}", regex ? "lora_target_regex" : "lora_target_modules",
+                      options.layers.empty() && !options.last_layers ? "" : " in the layers of lora_layers", kWanted);
   }
   check_patterns("lora_rank_pattern", options.rank_pattern, paths);
   check_patterns("lora_alpha_pattern", options.alpha_pattern, paths);
@@ -106,6 +129,7 @@ AdapterConfig adapter_config_for(const config::LoraOptions& options, const Model
   adapter.use_rslora = options.use_rslora;
   adapter.rank_pattern = options.rank_pattern;
   adapter.alpha_pattern = options.alpha_pattern;
+  adapter.modules_to_save = options.modules_to_save;
   adapter.base_model_name_or_path = base_name;
   const bool whole_kinds = std::all_of(layers_with.begin(), layers_with.end(),
                                        [&](int64_t count) { return count == 0 || count == model.num_layers; });

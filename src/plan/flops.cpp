@@ -59,6 +59,18 @@ bool is_again(const Again& what, LinearKind kind) {
   return false;
 }
 
+// The lowest layer with an adapter: the backward ends there. Offloaded inputs come back down to the first.
+size_t lowest_trained(const StepShape& step) {
+  if (!step.saved.empty() && step.saved.front() == SavedActivations::kOffload) {
+    return 0;
+  }
+  const auto adapted = [](const auto& ranks) {
+    return std::any_of(ranks.begin(), ranks.end(), [](int64_t rank) { return rank > 0; });
+  };
+  const auto found = std::find_if(step.ranks.begin(), step.ranks.end(), adapted);
+  return found == step.ranks.end() ? 0 : static_cast<size_t>(found - step.ranks.begin());
+}
+
 // Elements that an elementwise kernel reads and writes for one token.
 struct LayerElements {
   double norm;    // residual add and norm: reads both, writes the sum and its norm
@@ -93,14 +105,16 @@ double mean_keys(std::span<const int64_t> documents, std::optional<int64_t> wind
 StepFlops step_flops(const phi3::ModelConfig& config, const StepShape& step, double keys) {
   const auto m = static_cast<double>(step.tokens);
   const auto layers = static_cast<size_t>(config.num_layers);
+  const auto lowest = lowest_trained(step);
   StepFlops flops;
   for (size_t i = 0; i < layers; ++i) {
-    const auto repeated = again(step, i, layers);
+    const bool backward = i >= lowest;
+    const auto repeated = backward ? again(step, i, layers) : Again{};
     for (const auto kind : kKinds) {
       const double in = in_of(config, kind);
       const double out = out_of(config, kind);
       const double rank = rank_of(step, i, kind);
-      const bool below = i > 0 || kind != LinearKind::kQkv;
+      const bool below = backward && (i > lowest || kind != LinearKind::kQkv);
       flops.forward.linear += 2 * m * in * out;
       flops.forward.lora += 2 * m * rank * (in + out);
       flops.backward.linear += below ? 2 * m * in * out : 0;
@@ -113,7 +127,7 @@ StepFlops step_flops(const phi3::ModelConfig& config, const StepShape& step, dou
     }
     const double attention = 4 * m * static_cast<double>(config.q_size()) * keys;
     flops.forward.attention += attention;
-    flops.backward.attention += 2.5 * attention;
+    flops.backward.attention += backward ? 2.5 * attention : 0;
     flops.recompute.attention += repeated.attention ? attention : 0;
   }
   const double head =
@@ -134,8 +148,9 @@ StepBytes step_bytes(const phi3::ModelConfig& config, const RunShape& shape) {
   double elements = 0;
   double skinny = 0;
   for (size_t i = 0; i < layers; ++i) {
-    const auto repeated = again(step, i, layers);
-    elements += layer.forward() + layer.backward();
+    const bool backward = i >= lowest_trained(step);
+    const auto repeated = backward ? again(step, i, layers) : Again{};
+    elements += layer.forward() + (backward ? layer.backward() : 0);
     elements += repeated.attention ? layer.rope + layer.norm : 0;
     for (const auto kind : kKinds) {
       if (rank_of(step, i, kind) == 0) {

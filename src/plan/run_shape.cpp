@@ -51,9 +51,9 @@ RunShape run_shape(const config::RunOptions& run, const phi3::ModelConfig& model
       const auto path = phi3::linear_path(layer, linear);
       const int64_t rank = adapter.targets(path) ? adapter.rank_of(path) : 0;
       step.ranks[static_cast<size_t>(layer)][static_cast<size_t>(kind)] = rank;
-      shape.parameters += rank * (phi3::linear_in(model, linear) + phi3::linear_out(model, linear));
     }
   }
+  shape.parameters = phi3::adapter_parameters(model, adapter);
   const auto wanted = run.compute.saved_activations;
   step.saved.assign(static_cast<size_t>(model.num_layers),
                     wanted == SavedActivations::kAuto ? SavedActivations::kBlock : wanted);

@@ -11,10 +11,11 @@
 namespace phi3tune::train {
 
 AdamW::AdamW(at::Tensor parameters, at::Tensor gradients, at::Tensor copy, const config::ScheduleOptions& options,
-             model::Arena& arena)
+             model::Arena& arena, std::vector<RateRun> rates)
     : parameters_(std::move(parameters)),
       gradients_(std::move(gradients)),
       copy_(std::move(copy)),
+      rates_(std::move(rates)),
       beta1_(options.adam_beta1),
       beta2_(options.adam_beta2),
       epsilon_(options.adam_epsilon),
@@ -28,19 +29,35 @@ AdamW::AdamW(at::Tensor parameters, at::Tensor gradients, at::Tensor copy, const
   const auto block = arena.part(plan::Part::kOptimizer, buffers.bytes);
   state_.moment1 = model::view(block, buffers.moment1, parameters_.scalar_type(), count);
   state_.moment2 = model::view(block, buffers.moment2, parameters_.scalar_type(), count);
+  if (rates_.empty()) {
+    rates_.push_back({count, 1.0});
+  }
+  int64_t rated = 0;
+  for (const auto& run : rates_) {
+    rated += run.count;
+  }
+  require(rated == count, "every parameter has a learning rate");
   state_.moment1.zero_();
   state_.moment2.zero_();
 }
 
 void AdamW::update(double learning_rate, const at::Tensor& control) {
   ops::AdamWStep step;
-  step.learning_rate = learning_rate;
   step.beta1 = beta1_;
   step.beta2 = beta2_;
   step.epsilon = epsilon_;
   step.weight_decay = weight_decay_;
   step.step = ++state_.step;
-  ops::adamw(parameters_, gradients_, state_.moment1, state_.moment2, copy_, step, control);
+  int64_t begin = 0;
+  for (const auto& run : rates_) {
+    const auto part = [&](const at::Tensor& flat) {
+      return flat.defined() && rates_.size() > 1 ? flat.narrow(0, begin, run.count) : flat;
+    };
+    step.learning_rate = learning_rate * run.factor;
+    ops::adamw(part(parameters_), part(gradients_), part(state_.moment1), part(state_.moment2), part(copy_), step,
+               control);
+    begin += run.count;
+  }
 }
 
 }  // namespace phi3tune::train

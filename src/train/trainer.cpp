@@ -60,8 +60,8 @@ Trainer::Trainer(Learner& learner, const data::Dataset& dataset, std::vector<Eva
       ring_(learner.arena(), plan::ring_steps(options_.logging_steps, ops::backend().asynchronous),
             options_.schedule.gradient_accumulation_steps, most_evaluation_batches(evaluation_sets_, options_),
             learner.parameters().numel()),
-      optimizer_(learner.parameters(), learner.gradients(), learner.compute_copy(), options_.schedule,
-                 learner.arena()) {
+      optimizer_(learner.parameters(), learner.gradients(), learner.compute_copy(), options_.schedule, learner.arena(),
+                 learner.rates(options_.schedule.loraplus_lr_ratio.value_or(1.0))) {
   run_plan_.rows = static_cast<int64_t>(rows_.size());
   run_plan_.batches_per_epoch = step_plan_.batches_per_epoch;
   run_plan_.updates_per_epoch = step_plan_.updates_per_epoch;

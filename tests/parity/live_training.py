@@ -7,7 +7,8 @@ made by PEFT (lora_model_dir). Our program trains 50 steps from the JSONL file; 
 `data preview --json` shows. Compared, for LoRA over the fp32 base and for QLoRA over one that bitsandbytes quantised:
     every step: loss <= 1e-4, trained tokens equal, learning rate <= 1e-12, gradient norm <= 1e-3 of itself
     evaluation loss before step 1 <= 1e-5 (so PEFT's adapter was read right)
-    the result: opens in PEFT with every tensor used, logits <= 1e-5 of ours; the same run again and the run that recomputes its
+    the result, and that of LoRA+ with noise, chosen layers and modules trained whole: opens in PEFT with every tensor used,
+    logits <= 1e-5 of ours; the same run again and the run that recomputes its
     blocks write the same bytes
 Prints a line a comparison and 'N passed, N failed'; exit status 1 if any failed.
 """
@@ -166,6 +167,18 @@ def check_method(checks, side, args, work, method, model, adapter):
         checks.hold(f"{method} {again}: files of the adapter that differ", same_adapter(result, os.path.join(folder(again), "adapter")), 0)
 
 
+def check_settings(checks, side, args, work, model):
+    """LoRA+, noise, one layer and modules trained whole together, from a fresh adapter: what was saved is what PEFT loads."""
+    train = os.path.join(work, "train.jsonl")
+    output = os.path.join(work, "settings")
+    config = write_config(output + ".json", output_dir=output, base_model=model, adapter="lora", lora_r=4, max_steps=6, warmup_steps=0,
+                          datasets=[{"path": train, "type": "chat_template"}], loraplus_lr_ratio=4, neftune_noise_alpha=5,
+                          lora_layers=[1], lora_modules_to_save=["embed_tokens", "lm_head"])
+    run([args.program, "train", "--config", config])
+    rows = preview(args.program, config, ROWS, output + ".jsonl")
+    check_adapter(checks, side, "settings", model, os.path.join(output, "adapter"), rows)
+
+
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--program", required=True, help="phi3-tune")
@@ -186,6 +199,8 @@ def main():
         first_lines("validation.jsonl", 20, os.path.join(work, "validation.jsonl"))
         for method in args.methods:
             check_method(checks, side, args, work, method, models[method], adapter)
+        if "lora" in args.methods:
+            check_settings(checks, side, args, work, models["lora"])
     print(f"{checks.passed} passed, {checks.failed} failed")
     sys.exit(1 if checks.failed else 0)
 

@@ -10,7 +10,7 @@ import argparse, json, os, shutil
 from types import SimpleNamespace
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 import dump_forward_backward as fb
 import dump_nf4, exact, loss_curve, make_tiny_model, nf4
 
@@ -277,8 +277,60 @@ def adamw():
     save(out, "adamw.safetensors")
 
 
+def loraplus():
+    """Six steps of PEFT's LoRA+ optimizer from adapters/mha, the gradients a formula that the test repeats."""
+    from peft.optimizers import create_loraplus_optimizer
+    out = {}
+    for dtype in (torch.float64, torch.float32):
+        model = adapted(path("models", "mha"), path("adapters", "mha"), dtype)
+        optimizer = create_loraplus_optimizer(model, torch.optim.AdamW, lr=1.0, loraplus_lr_ratio=16.0, betas=(0.9, 0.999),
+                                              eps=1e-8, loraplus_weight_decay=0.1, foreach=False)
+        ratios = [group["lr"] for group in optimizer.param_groups]
+        named = [(k.replace(".default", ""), p) for k, p in model.named_parameters() if p.requires_grad]
+        for step in range(6):
+            for group, ratio in zip(optimizer.param_groups, ratios):
+                group["lr"] = 1e-3 * (step + 1) * ratio
+            for _, p in named:
+                p.grad = torch.sin(0.37 * torch.arange(p.numel(), dtype=torch.float64) + step).reshape(p.shape).to(dtype)
+            optimizer.step()
+        out.update({f"{str(dtype)[6:]}.{k}": p.detach().clone() for k, p in named})
+    exact.remove()
+    save(out, "loraplus.safetensors")
+
+
+def whole_modules():
+    """One exact forward and backward with the embedding, the head or both trained whole beside adapters/KIND."""
+    import peft
+    for kind, modules in (("mha", ["embed_tokens", "lm_head"]), ("partial", ["embed_tokens"]), ("partial", ["lm_head"]),
+                          ("partial", ["embed_tokens", "lm_head"])):
+        batch = batches(BATCHES[kind][-1])["packed"]
+        batch["input_ids"][0, [4, 21]] = VOCAB - 1  # the padding token, whose row gets no gradient
+        base = fb.load_base(path("models", kind), torch.float64, "eager")
+        assert base.config.pad_token_id == VOCAB - 1
+        config = peft.LoraConfig.from_pretrained(path("adapters", kind))
+        config.inference_mode, config.modules_to_save = False, modules
+        model = peft.get_peft_model(base, config, autocast_adapter_dtype=False)
+        lora = load_file(path("adapters", kind, "adapter_model.safetensors"))
+        with torch.no_grad():
+            for name, p in model.named_parameters():
+                if ".lora_" in name:
+                    p.copy_(lora[name.replace(".default", "")])
+                elif p.requires_grad:  # no longer the base's, and the two not each other's
+                    p += (0.01 * torch.sin(torch.arange(p.numel(), dtype=torch.float64) + len(name))).view_as(p)
+        run = fb.forward_backward(fb.to_dtype(model, torch.float64), batch)
+        exact.remove()
+        whole = {k.replace(".modules_to_save", ""): v for k, v in run.items()}
+        assert all(f"grad.base_model.model.{m}.weight" in whole for m in
+                   ["model.embed_tokens"] * ("embed_tokens" in modules) + ["lm_head"] * ("lm_head" in modules)), list(whole)
+        shift = {f"shift.{n.replace('.modules_to_save.default', '')}": torch.tensor(len(n)) for n, p in model.named_parameters()
+                 if p.requires_grad and ".lora_" not in n}
+        save({k: v.float() if v.is_floating_point() else v for k, v in whole.items()} | shift,
+             "forward_backward", f"{kind}.{BATCHES[kind][-1]}.whole.{'_'.join(modules)}.safetensors")
+
+
 FAMILIES = {"models": models, "forward_backward": forward_backward, "qlora": qlora, "nf4": nf4_references,
-            "loss_curve": loss_curves, "data_order": data_order, "schedules": schedules, "adamw": adamw}
+            "loss_curve": loss_curves, "data_order": data_order, "schedules": schedules, "adamw": adamw,
+            "loraplus": loraplus, "whole_modules": whole_modules}
 
 
 def main():

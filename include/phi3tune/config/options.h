@@ -26,8 +26,11 @@ struct LoraOptions {
   std::vector<std::string> target_modules{"all-linear"};  // names; "all-linear"; split names are mapped to fused ones
   std::string target_regex;                               // instead of the list
   std::vector<std::string> exclude_modules;
+  std::vector<int64_t> layers;         // ascending; empty: all, or the next
+  std::optional<int64_t> last_layers;  // the last so many
   std::vector<std::pair<std::string, int64_t>> rank_pattern;
   std::vector<std::pair<std::string, double>> alpha_pattern;
+  std::vector<std::string> modules_to_save;  // embed_tokens, lm_head
   enum class Init { kDefault, kGaussian } init = Init::kDefault;
   std::string init_adapter;  // lora_model_dir: continue from this PEFT folder; empty: fresh
 };
@@ -104,6 +107,8 @@ struct ScheduleOptions {
   double adam_beta2 = 0.999;
   double adam_epsilon = 1e-8;
   double weight_decay = 0.0;
+  std::optional<double> loraplus_lr_ratio;    // learning rate of B over that of A; unset: one for both
+  std::optional<double> neftune_noise_alpha;  // unset: no noise
   Scheduler scheduler = Scheduler::kCosine;
   double warmup_ratio = 0.03;
   std::optional<int64_t> warmup_steps;  // instead of the ratio

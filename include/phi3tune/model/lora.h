@@ -12,6 +12,7 @@
 #include "phi3tune/model/arena.h"
 #include "phi3tune/phi3/adapter_config.h"
 #include "phi3tune/phi3/model_config.h"
+#include "phi3tune/phi3/model_folder.h"
 
 namespace phi3tune::model {
 
@@ -25,6 +26,19 @@ struct LoraPair {
   at::Tensor a, b;                  // masters: float32, or float64 in a float64 model
   at::Tensor grad_a, grad_b;        // the same dtype
   at::Tensor compute_a, compute_b;  // copies in the compute dtype; the masters themselves where that is the same
+};
+
+// A weight trained whole: views into the flat buffers, [V, D].
+struct WholeWeight {
+  phi3::WholeModule module{};
+  at::Tensor value, grad, compute;  // as of a pair
+};
+
+// What a run of the flat buffers holds: optimizers treat them differently (LoRA+).
+enum class ParameterKind { kA, kB, kWhole };
+struct ParameterRun {
+  ParameterKind kind;
+  int64_t count;
 };
 
 using Ranks = std::vector<std::array<int64_t, phi3::kLinearKinds>>;  // per layer; 0: not adapted
@@ -41,15 +55,22 @@ class LoraAdapters {
 
   const phi3::AdapterConfig& config() const noexcept { return config_; }
   const std::vector<LoraPair>& pairs() const noexcept { return pairs_; }
+  const std::vector<WholeWeight>& whole_weights() const noexcept { return whole_; }
+  // Null where the base's own is used.
+  const WholeWeight* find(phi3::WholeModule module) const noexcept;
   // Null where a linear is not adapted.
   const LoraPair* find(int64_t layer, phi3::LinearKind kind) const noexcept;
 
-  // Flat, all pairs one after the other (A then B of each): [n] of the master dtype.
+  // Flat, all pairs one after the other (A then B of each), then the whole weights: [n] of the master dtype.
   const at::Tensor& parameters() const noexcept { return parameters_; }
   const at::Tensor& gradients() const noexcept { return gradients_; }
+  // What the flat buffers hold, from their begin to their end.
+  const std::vector<ParameterRun>& runs() const noexcept { return runs_; }
   // The parameters rounded to the compute dtype; undefined where that is the masters' own.
   at::Tensor compute_copy() const;
   int64_t count() const noexcept { return parameters_.numel(); }
+  // Starts the whole weights at the base's; they are zero before. Nothing else changes.
+  void take_base_weights(const phi3::ModelFolder& folder);
   void zero_gradients();
   // After the masters changed.
   void refresh_compute_copies();
@@ -58,8 +79,10 @@ class LoraAdapters {
   std::shared_ptr<Arena> arena_;
   phi3::AdapterConfig config_;
   std::vector<LoraPair> pairs_;
+  std::vector<WholeWeight> whole_;
   std::vector<std::array<int64_t, phi3::kLinearKinds>> index_;  // per layer; -1: none
   at::Tensor parameters_, gradients_, compute_;
+  std::vector<ParameterRun> runs_;
 };
 
 }  // namespace phi3tune::model

@@ -30,8 +30,9 @@ struct Phi3Options {
   quant::Nf4Options nf4;
   // What the layers keep for the backward: one for each, or one for all; empty: everything.
   std::vector<config::SavedActivations> saved;
-  double dropout = 0.0;  // of the LoRA branch's input, in training
-  uint64_t dropout_seed = 0;
+  double dropout = 0.0;       // of the LoRA branch's input, in training
+  uint64_t dropout_seed = 0;  // of dropout and noise
+  double noise_alpha = 0.0;   // NEFTune's, on the embeddings in training; 0: none
   int64_t head_chunk = 1024;  // trained rows per lm_head chunk
   // Of the adapters that will be attached, so that weights leave room for them where the back end multiplies both in
   // one product. Empty: no room.

@@ -19,7 +19,8 @@ struct AdapterModule {
 class AdapterFolder {
  public:
   // adapter_config.json and adapter_model.safetensors: every tensor is half of a pair that the config targets, both
-  // halves are there, of rank_of(path), in F32, BF16 or F16, and finite. Throws CheckpointError, one line a fault.
+  // halves are there, of rank_of(path), or a weight of modules_to_save; in F32, BF16 or F16, and finite. Throws
+  // CheckpointError, one line a fault.
   static AdapterFolder open(const std::string& folder);
 
   const std::string& path() const noexcept { return path_; }

@@ -4,11 +4,13 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <vector>
 
 #include "phi3tune/model/arena.h"
 #include "phi3tune/model/batch.h"
 #include "phi3tune/model/lora.h"
 #include "phi3tune/model/phi3_model.h"
+#include "phi3tune/train/optimizer.h"
 
 namespace phi3tune::train {
 
@@ -26,6 +28,9 @@ class Learner {
   virtual at::Tensor gradients() = 0;             // [n]
   // [n] in the compute dtype, written by the optimizer; undefined: none.
   virtual at::Tensor compute_copy() = 0;
+  // The parameters' shares of the learning rate, from the first to the last, as LoRA+ gives them: `ratio` for B, one
+  // for A. Empty: one for all.
+  virtual std::vector<RateRun> rates(double ratio);
   virtual model::Arena& arena() = 0;  // where the optimizer's and the loop's memory comes from
   virtual void zero_gradients() = 0;
   virtual void parameters_changed() = 0;
@@ -42,6 +47,7 @@ class AdapterLearner final : public Learner {
   at::Tensor parameters() override;
   at::Tensor gradients() override;
   at::Tensor compute_copy() override;
+  std::vector<RateRun> rates(double ratio) override;
   model::Arena& arena() override;
   void zero_gradients() override;
   void parameters_changed() override;

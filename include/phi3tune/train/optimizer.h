@@ -8,6 +8,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <vector>
 
 #include "phi3tune/config/options.h"
 #include "phi3tune/model/arena.h"
@@ -21,12 +22,20 @@ struct AdamWState {
   int64_t step = 0;  // updates made
 };
 
+// The next `count` parameters' share of the learning rate.
+struct RateRun {
+  int64_t count = 0;
+  double factor = 1.0;
+  bool operator==(const RateRun&) const = default;
+};
+
 class AdamW {
  public:
   // `parameters` and `gradients` [n], float32 or float64; the tensors share their memory with the caller's. copy, if
   // defined: [n] of the compute dtype, gets every update's parameters. The moments are the arena's optimizer part.
+  // rates: from the first parameter to the last; empty: one rate for all.
   AdamW(at::Tensor parameters, at::Tensor gradients, at::Tensor copy, const config::ScheduleOptions& options,
-        model::Arena& arena);
+        model::Arena& arena, std::vector<RateRun> rates = {});
 
   // One update, with the gradients' factor and the halt of `control` (ops::step_norm).
   void update(double learning_rate, const at::Tensor& control);
@@ -43,6 +52,7 @@ class AdamW {
   at::Tensor gradients_;
   at::Tensor copy_;
   AdamWState state_;
+  std::vector<RateRun> rates_;
   double beta1_;
   double beta2_;
   double epsilon_;

@@ -78,6 +78,17 @@ void open_device(const config::ComputeOptions& options, Compute& compute) {
   }
 }
 
+// Before a weight is loaded.
+void refuse_what_the_device_cannot(const phi3::AdapterConfig& adapter, const Compute& compute) {
+  if (!adapter.modules_to_save.empty() && compute.backend->weight_gradient == nullptr) {
+    throw ConfigError(
+        "lora_modules_to_save: embeddings and heads are not trained on a GPU yet, and the device is {}; take it out, "
+        "or "
+        "set device: cpu",
+        compute.device);
+  }
+}
+
 at::ScalarType settle_dtype(config::ComputeDType wanted, bool on_gpu) {
   const bool fast = on_gpu || has_fast_bfloat16();
   switch (wanted) {
@@ -165,6 +176,7 @@ Compute settle_compute(config::RunOptions& run, const phi3::ModelConfig& model, 
   open_device(run.compute, compute);
   ops::choose_backend(*compute.backend);
   const bool on_gpu = compute.backend->extended;
+  refuse_what_the_device_cannot(adapter, compute);
   compute.threads = run.compute.threads > 0 ? run.compute.threads : usable_cores();
   at::set_num_threads(compute.threads);
   compute.dtype = settle_dtype(run.compute.dtype, on_gpu);

@@ -21,16 +21,20 @@
 namespace phi3tune::commands {
 namespace {
 
-std::unique_ptr<model::LoraAdapters> make_adapters(const config::RunOptions& run, const phi3::ModelConfig& model,
+std::unique_ptr<model::LoraAdapters> make_adapters(const config::RunOptions& run, const phi3::ModelFolder& folder,
                                                    const phi3::AdapterConfig& config, at::ScalarType dtype,
                                                    std::shared_ptr<model::Arena> arena) {
   auto adapters =
-      std::make_unique<model::LoraAdapters>(model, config, dtype, static_cast<uint64_t>(run.schedule.seed),
+      std::make_unique<model::LoraAdapters>(folder.config(), config, dtype, static_cast<uint64_t>(run.schedule.seed),
                                             run.lora.init == config::LoraOptions::Init::kGaussian, std::move(arena));
+  adapters->take_base_weights(folder);
   if (!run.lora.init_adapter.empty()) {
     checkpoint::load_adapter(run.lora.init_adapter, *adapters);
   }
   log_info("adapter: {} modules, {} parameters", adapters->pairs().size(), adapters->count());
+  for (const auto& weight : adapters->whole_weights()) {
+    log_info("trained whole: {}, {} of these parameters", phi3::whole_module_path(weight.module), weight.value.numel());
+  }
   return adapters;
 }
 
@@ -45,6 +49,7 @@ std::unique_ptr<model::Phi3Model> load_base(const config::RunOptions& run, const
   options.ranks = compute.plan.shape.step.ranks;
   options.dropout = run.lora.dropout;
   options.dropout_seed = static_cast<uint64_t>(run.schedule.seed);
+  options.noise_alpha = run.schedule.neftune_noise_alpha.value_or(0.0);
   auto model = std::make_unique<model::Phi3Model>(model::Phi3Model::load(inputs.folder, options, arena));
   log_info("base loaded: {} as held{}; the process was never larger than {}", format_bytes(model->weight_bytes()),
            options.quantize ? ", linears in NF4" : "", format_bytes(train::peak_resident_bytes()));
@@ -66,7 +71,7 @@ void take(const config::RunOptions& run, const Inputs& inputs, const phi3::Adapt
   taking = Taking::kArena;
   prepared.arena = std::make_shared<model::Arena>(compute.plan.plan);
   touch(*prepared.arena, compute);
-  prepared.adapters = make_adapters(run, inputs.folder.config(), adapter_config, compute.dtype, prepared.arena);
+  prepared.adapters = make_adapters(run, inputs.folder, adapter_config, compute.dtype, prepared.arena);
   prepared.model = load_base(run, inputs, compute, prepared.arena);
   prepared.learner = std::make_unique<train::AdapterLearner>(*prepared.model, *prepared.adapters);
   stop_here_if_asked();

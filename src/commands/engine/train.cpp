@@ -153,7 +153,7 @@ void check_space(const checkpoint::RunFolder& folder, const config::RunOptions& 
                  const phi3::AdapterConfig& adapter, int64_t saves) {
   const auto& model = inputs.folder.config();
   const auto there = checkpoint::Checkpoints(folder.file(config::kCheckpointsFolder)).steps().size();
-  check_disk_space(folder.path(), model::parameters_of(model, model::ranks_of(model, adapter)), run.save, saves,
+  check_disk_space(folder.path(), phi3::adapter_parameters(model, adapter), run.save, saves,
                    static_cast<int64_t>(there));
 }
 

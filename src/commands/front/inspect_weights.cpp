@@ -89,6 +89,12 @@ Json describe_adapter(const std::string& path) {
   json["rslora"] = config.use_rslora;
   json["target_modules"] = config.target_regex.empty() ? Json(config.target_modules) : Json(config.target_regex);
   json["modules"] = adapter.modules().size();
+  if (!config.layers.empty()) {
+    json["layers"] = config.layers;
+  }
+  if (!config.modules_to_save.empty()) {
+    json["modules_to_save"] = config.modules_to_save;
+  }
   std::map<std::string, int64_t> dtypes;
   int64_t parameters = 0;
   uint64_t bytes = 0;

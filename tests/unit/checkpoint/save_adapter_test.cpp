@@ -7,6 +7,7 @@
 #include <set>
 
 #include "phi3tune/core/error.h"
+#include "phi3tune/phi3/adapter_folder.h"
 #include "support/references.h"
 #include "support/temp_folder.h"
 #include "support/tensors.h"
@@ -57,6 +58,39 @@ TEST(SaveAdapter, RoundTripGivesTheSameBits) {
   EXPECT_FALSE(test::same_bits(loaded.parameters(), adapters.parameters()));
   checkpoint::load_adapter(folder / "out", loaded);
   EXPECT_TRUE(test::same_bits(loaded.parameters(), adapters.parameters()));
+}
+
+model::LoraAdapters whole_adapters() {
+  auto config = phi3::read_adapter_config(test::kPeftAdapter);
+  config.modules_to_save = {"embed_tokens", "lm_head"};
+  return {phi3::read_model_config(test::kTinyModel), config, at::kFloat, 3, false};
+}
+
+TEST(SaveAdapter, ModulesTrainedWholeAreSavedByPeftsNamesAndComeBack) {
+  const TempFolder folder;
+  auto adapters = whole_adapters();
+  adapters.parameters().normal_();
+  checkpoint::save_adapter(folder / "out", adapters, tiny_files(folder));
+  const auto opened = phi3::AdapterFolder::open(folder / "out");
+  EXPECT_THAT(opened.config().modules_to_save, ElementsAre("embed_tokens", "lm_head"));
+  for (const char* name : {"base_model.model.model.embed_tokens.weight", "base_model.model.lm_head.weight"}) {
+    const auto* entry = opened.file().find(name);
+    ASSERT_NE(entry, nullptr) << name;
+    EXPECT_EQ(entry->shape, (std::vector<int64_t>{96, 64}));
+  }
+  auto loaded = whole_adapters();
+  checkpoint::load_adapter(folder / "out", loaded);
+  EXPECT_TRUE(test::same_bits(loaded.parameters(), adapters.parameters()));
+
+  // Without them in its configuration an adapter does not take the folder.
+  auto plain = tiny_adapters();
+  EXPECT_THROW(checkpoint::load_adapter(folder / "out", plain), CheckpointError);
+  // And a folder that lacks one says so.
+  checkpoint::save_adapter(folder / "plain", plain, tiny_files(folder));
+  EXPECT_THROW(checkpoint::load_adapter(folder / "plain", loaded), CheckpointError);
+  std::filesystem::copy_file(folder / "out/adapter_config.json", folder / "plain/adapter_config.json",
+                             std::filesystem::copy_options::overwrite_existing);
+  EXPECT_THROW((void)phi3::AdapterFolder::open(folder / "plain"), CheckpointError);
 }
 
 TEST(SaveAdapter, NarrowDtypesRoundOnce) {

@@ -72,6 +72,20 @@ TEST_F(LoadSettings, YesAndOffAreBooleansWithANote) {
   EXPECT_THAT(run.notes, Contains(HasSubstr("run.yaml:5:10: shuffle: \"Off\" is read as false")));
 }
 
+// PEFT's number is one layer, mlx-lm's how many of the last.
+TEST_F(LoadSettings, LayersAreListedOrTheLastOnes) {
+  using Layers = std::vector<int64_t>;
+  EXPECT_EQ(load("lora_layers: [2, 0]\n").lora.layers, (Layers{0, 2}));
+  EXPECT_EQ(load("", {{"lora_layers", "1,3"}}).lora.layers, (Layers{1, 3}));
+  EXPECT_EQ(load("lora_layers: last:8\n").lora.last_layers, 8);
+  EXPECT_EQ(load("layers_to_transform: 3\n").lora.layers, Layers{3});
+  EXPECT_EQ(load("layers_to_transform: [3, 4]\n").lora.layers, (Layers{3, 4}));
+  EXPECT_EQ(load("num_layers: 8\n").lora.last_layers, 8);
+  const auto all = load("num_layers: -1\n");
+  EXPECT_FALSE(all.lora.last_layers.has_value());
+  EXPECT_TRUE(all.lora.layers.empty());
+}
+
 TEST_F(LoadSettings, LaterSourcesWin) {
   const auto first =
       folder_.write("a.yaml", std::string(kRequired) + "lora_r: 1\nlora_alpha: 1\nseed: 1\nthreads: 1\n");

@@ -102,23 +102,23 @@ const std::set<std::string> kWorks{"schema_version",
                                    "resume_from_checkpoint",
                                    "max_time",
                                    "save_strategy",
-                                   "load_best_model_at_end"};
+                                   "load_best_model_at_end",
+                                   "lora_layers",
+                                   "lora_modules_to_save",
+                                   "loraplus_lr_ratio",
+                                   "neftune_noise_alpha"};
 const std::set<std::string> kLater{"special_tokens",
                                    "eot_tokens",
                                    "rope_factor_select",
                                    "load_in_8bit",
                                    "bnb_4bit_compute_dtype",
                                    "quant_skip_modules",
-                                   "lora_layers",
-                                   "lora_modules_to_save",
                                    "lora_dtype",
                                    "use_dora",
-                                   "loraplus_lr_ratio",
                                    "dataset_prepared_path",
                                    "dataset_num_proc",
                                    "max_tokens",
                                    "lr_groups",
-                                   "neftune_noise_alpha",
                                    "label_smoothing_factor",
                                    "loss_type",
                                    "fp16",
@@ -196,6 +196,7 @@ TEST(SettingsTable, EveryNameIsRead) {
               : setting.type.kind == Kind::kBoolean                                     ? io::Json(true)
               : setting.type.kind == Kind::kChoice ? choice_json(setting.type.choices.front())
               : setting.name == "gpu_memory_limit" ? io::Json("22GiB")
+              : setting.name == "lora_layers"      ? io::Json({0, 2})
               : setting.name == "max_time"         ? io::Json("11h30m")
                                                    : io::Json("some");
     }
@@ -207,6 +208,8 @@ TEST(SettingsTable, EveryNameIsRead) {
         text = value == io::Json(true) || value == io::Json("block") ? "false" : "true";
       } else if (name.translation == Translation::kBits) {
         text = "4";
+      } else if (name.translation == Translation::kOneLayer || name.translation == Translation::kLastLayers) {
+        text = "2";
       }
       std::string yaml = name.name + ": " + text + "\n";
       for (const char* required : {"base_model", "datasets", "output_dir"}) {

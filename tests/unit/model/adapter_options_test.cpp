@@ -48,6 +48,35 @@ TEST(AdapterOptions, ARegexOverSomeLayersBecomesTheirPaths) {
               ElementsAre("model.layers.1.mlp.down_proj", "model.layers.2.mlp.down_proj"));
 }
 
+TEST(AdapterOptions, SomeLayersBecomeTheirPaths) {
+  config::LoraOptions options;
+  options.target_modules = {"o_proj", "down_proj"};
+  options.layers = {0, 2};
+  EXPECT_THAT(adapt(options).target_modules,
+              ElementsAre("model.layers.0.self_attn.o_proj", "model.layers.0.mlp.down_proj",
+                          "model.layers.2.self_attn.o_proj", "model.layers.2.mlp.down_proj"));
+  options.rank_pattern = {{"layers.2.mlp.down_proj", 2}};
+  EXPECT_EQ(adapt(options).rank_of("model.layers.2.mlp.down_proj"), 2);
+  options.rank_pattern = {{"layers.1.mlp.down_proj", 2}};
+  EXPECT_THAT(fault(options), HasSubstr("matches no module that is adapted"));
+  options.rank_pattern.clear();
+  options.layers.clear();
+  options.last_layers = 1;
+  EXPECT_THAT(adapt(options).target_modules,
+              ElementsAre("model.layers.2.self_attn.o_proj", "model.layers.2.mlp.down_proj"));
+  options.last_layers = 3;
+  EXPECT_THAT(adapt(options).target_modules, ElementsAre("o_proj", "down_proj"));
+}
+
+TEST(AdapterOptions, LayersThatAreNotThereAreRefused) {
+  config::LoraOptions options;
+  options.layers = {0, 3};
+  EXPECT_THAT(fault(options), HasSubstr("lora_layers: there is no layer 3; this model has the layers 0 to 2"));
+  options.layers.clear();
+  options.last_layers = 4;
+  EXPECT_THAT(fault(options), HasSubstr("lora_layers: last:4 asks for more layers than there are; this model has 3"));
+}
+
 TEST(AdapterOptions, AnEntryThatMatchesNothingIsNamed) {
   config::LoraOptions options;
   options.target_modules = {"qkv_proj", "lm_head"};

@@ -1,7 +1,9 @@
 // What must not change the result: how documents are packed or split, what is recomputed, where a run starts.
 #include <gtest/gtest.h>
 
+#include "phi3tune/io/safetensors.h"
 #include "phi3tune/model/adapter_options.h"
+#include "phi3tune/ops/definitions.h"
 #include "reference.h"
 
 namespace phi3tune {
@@ -138,6 +140,129 @@ TEST(Invariance, EvaluationAgreesWithTheTrainingLoss) {
     EXPECT_EQ(trained.targets, evaluated.targets);
     EXPECT_EQ(trained.correct, evaluated.correct);
   }
+}
+
+// An adapter in the upper layer alone has the gradients of one in both whose lower half does nothing; the backward does
+// not go below it, so that its NF4 weights are not dequantised again.
+TEST(Invariance, TheBackwardEndsAtTheLowestAdaptedLayer) {
+  auto wanted = options(at::kDouble);
+  auto both = make_setup("mha", wanted);
+  auto config = both.adapters->config();
+  config.layers = {1};
+  wanted.ranks = model::ranks_of(both.folder->config(), config);
+  model::LoraAdapters upper(both.folder->config(), config, at::kDouble, 1, false);
+  ASSERT_EQ(upper.pairs().size(), 4U);
+  for (const auto& pair : both.adapters->pairs()) {
+    if (pair.layer == 0) {
+      at::Tensor(pair.b).zero_();
+    } else {
+      at::Tensor(upper.find(1, pair.kind)->a).copy_(pair.a);
+      at::Tensor(upper.find(1, pair.kind)->b).copy_(pair.b);
+    }
+  }
+  gradients(both, {documents("mha")});
+  for (const bool quantize : {false, true}) {
+    wanted.quantize = quantize;
+    auto model = model::Phi3Model::load(*both.folder, wanted);
+    model.attach(&upper);
+    upper.zero_gradients();
+    const auto batch = make_batch(documents("mha"), at::kDouble);
+    const auto before = model.dequantisations();
+    model.forward_backward(batch, 1.0 / static_cast<double>(batch.targets.numel()), 7);
+    if (quantize) {
+      EXPECT_EQ(model.dequantisations() - before, 8);  // both layers forward; the last one's lie there still
+      continue;
+    }
+    for (const auto& pair : upper.pairs()) {
+      EXPECT_LE(test::relative_error(pair.grad_a, both.adapters->find(1, pair.kind)->grad_a), 1e-12);
+      EXPECT_LE(test::relative_error(pair.grad_b, both.adapters->find(1, pair.kind)->grad_b), 1e-12);
+    }
+  }
+}
+
+model::Phi3Options noisy(at::ScalarType dtype) {
+  auto made = options(dtype, 0.1);
+  made.noise_alpha = 5.0;
+  return made;
+}
+
+TEST(Invariance, NoiseOnTheEmbeddingsDoesNotDependOnHowDocumentsAreCut) {
+  const auto all = documents("gqa");
+  auto setup = make_setup("gqa", noisy(at::kDouble));
+  const auto packed = gradients(setup, {all});
+  std::vector<std::vector<Document>> alone;
+  for (const auto& document : all) {
+    alone.push_back({document});
+  }
+  EXPECT_LE(test::relative_error(gradients(setup, alone), packed), 1e-10);
+  auto quiet = make_setup("gqa", options(at::kDouble, 0.1));
+  EXPECT_GT(test::relative_error(gradients(quiet, {all}), packed), 1e-2);
+}
+
+TEST(Invariance, NoiseIsTheSameWhateverIsRecomputed) {
+  using S = config::SavedActivations;
+  const auto of = [](std::vector<S> saved) {
+    auto wanted = noisy(at::kBFloat16);
+    wanted.saved = std::move(saved);
+    auto setup = make_setup("gqa", wanted);
+    return gradients(setup, {documents("gqa")});
+  };
+  const auto kept = of({});
+  EXPECT_TRUE(test::same_bits(of({S::kBlock}), kept));
+  EXPECT_TRUE(test::same_bits(of({S::kOffload}), kept));
+}
+
+TEST(Invariance, EvaluationHasNoNoise) {
+  const auto batch = make_batch(documents("mha"), at::kFloat);
+  auto noise = make_setup("mha", noisy(at::kFloat));
+  auto quiet = make_setup("mha", options(at::kFloat));
+  EXPECT_EQ(noise.model->evaluate(batch).weighted_loss, quiet.model->evaluate(batch).weighted_loss);
+  EXPECT_TRUE(test::same_bits(noise.model->logits(batch), quiet.model->logits(batch)));
+}
+
+// A base whose embeddings have the noise in them gives the loss and the gradients that the noise gives: it is added to
+// the embeddings, once, and nothing else changes. Every token stands once, so that each row has its own noise.
+TEST(Noise, GradientsAreThoseOfABaseWithTheNoiseInItsEmbeddings) {
+  constexpr uint64_t kStep = 7;
+  std::vector<Document> all(2);
+  for (int64_t i = 0; i < 60; ++i) {
+    auto& document = all[i < 22 ? 0 : 1];
+    document.ids.push_back(i + 3);
+    document.labels.push_back(i + 3);
+    document.sample_id = i < 22 ? 41 : 42;
+  }
+  auto wanted_options = options(at::kDouble);
+  wanted_options.noise_alpha = 5.0;
+  auto noise = make_setup("mha", wanted_options);
+  const auto ours = gradients(noise, {all});
+
+  const auto batch = make_batch(all, at::kDouble);
+  const std::string source = test::kReferences + "/models/mha";
+  auto tensors = test::read_tensors(source + "/model.safetensors");
+  for (auto& [name, tensor] : tensors) {
+    tensor = tensor.to(at::kFloat);
+  }
+  tensors.at("model.embed_tokens.weight")
+      .narrow(0, 3, 60)
+      .add_(ops::definition::noise(64, {batch.cu_seqlens}, {5.0, 5, kStep, batch.sample_ids, {}}, at::kDouble));
+  const test::TempFolder folder;
+  std::filesystem::create_directories(folder / "models");
+  std::filesystem::copy(source, folder / "models/base");
+  std::vector<io::TensorToWrite> to_write;
+  for (const auto& [name, tensor] : tensors) {
+    to_write.push_back({name,
+                        io::DType::kF32,
+                        tensor.sizes().vec(),
+                        {static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()}});
+  }
+  io::write_safetensors(folder / "models/base/model.safetensors", std::move(to_write), {{"format", "pt"}});
+  auto base = phi3::ModelFolder::open(folder / "models/base");
+  auto model = model::Phi3Model::load(base, options(at::kDouble));
+  model.attach(noise.adapters.get());
+  noise.adapters->zero_gradients();
+  model.forward_backward(batch, 1.0 / static_cast<double>(batch.targets.numel()), kStep);
+  // The folder holds the sums in fp32.
+  EXPECT_LE(test::relative_error(ours, noise.adapters->gradients()), 1e-6);
 }
 
 TEST(LoraAdapters, FreshAdapterLeavesLogitsUnchanged) {

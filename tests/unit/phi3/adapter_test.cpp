@@ -111,6 +111,27 @@ TEST(AdapterConfig, MatchesModulesAsPeftDoes) {
   EXPECT_FALSE(config.targets("model.layers.0.self_attn.o_proj"));
 }
 
+// peft.tuners.tuners_utils.check_target_module_exists: an entry that is the whole path is in whatever layer it says.
+TEST(AdapterConfig, ChosenLayersAreOneOrSeveral) {
+  Json json = as_peft_writes();
+  json["target_modules"] = {"o_proj", "model.layers.0.mlp.down_proj"};
+  json["layers_to_transform"] = {1, 12};
+  const auto several = parse_adapter_config(json, "c");
+  EXPECT_FALSE(several.targets("model.layers.0.self_attn.o_proj"));
+  EXPECT_TRUE(several.targets("model.layers.1.self_attn.o_proj"));
+  EXPECT_FALSE(several.targets("model.layers.2.self_attn.o_proj"));
+  EXPECT_TRUE(several.targets("model.layers.12.self_attn.o_proj"));
+  EXPECT_TRUE(several.targets("model.layers.0.mlp.down_proj"));
+  EXPECT_FALSE(several.targets("model.layers.1.mlp.down_proj"));
+  json["layers_to_transform"] = 2;
+  json["layers_pattern"] = "layers";
+  const auto one = parse_adapter_config(json, "c");
+  EXPECT_FALSE(one.targets("model.layers.1.self_attn.o_proj"));
+  EXPECT_TRUE(one.targets("model.layers.2.self_attn.o_proj"));
+  const auto again = parse_adapter_config(Json::parse(adapter_config_text(several)), "c");
+  EXPECT_EQ(again.layers, several.layers);
+}
+
 TEST(AdapterConfig, FirstMatchingPatternGivesRankAndAlpha) {
   AdapterConfig config;
   config.rank = 8;
@@ -137,10 +158,20 @@ const BadAdapter kBadAdapters[] = {
     {"Dora", [](Json& j) { j["use_dora"] = true; }, "use_dora: found true: a DoRA adapter"},
     {"Bias", [](Json& j) { j["bias"] = "all"; }, "bias: found \"all\", wanted \"none\""},
     {"LoraBias", [](Json& j) { j["lora_bias"] = true; }, "lora_bias"},
-    {"ModulesToSave", [](Json& j) { j["modules_to_save"] = {"lm_head"}; }, "modules_to_save: found [\"lm_head\"]"},
+    {"ModulesToSave",
+     [](Json& j) {
+       j["modules_to_save"] = {"lm_head", "norm"};
+     },
+     "modules_to_save: found \"norm\""},
     {"TrainableTokens", [](Json& j) { j["trainable_token_indices"] = {1}; }, "trainable_token_indices"},
     {"TargetParameters", [](Json& j) { j["target_parameters"] = {"x"}; }, "target_parameters"},
-    {"SomeLayers", [](Json& j) { j["layers_to_transform"] = {0}; }, "layers_to_transform"},
+    {"LayersByName", [](Json& j) { j["layers_to_transform"] = {"0"}; }, "layers_to_transform: found [\"0\"]"},
+    {"OtherLayers",
+     [](Json& j) {
+       j["layers_to_transform"] = 1;
+       j["layers_pattern"] = "blocks";
+     },
+     "layers_pattern: found \"blocks\""},
     {"Excluded", [](Json& j) { j["exclude_modules"] = {"o_proj"}; }, "exclude_modules"},
     {"Pissa", [](Json& j) { j["init_lora_weights"] = "pissa_niter_4"; }, "changes the base weights too"},
     {"NoTargets", [](Json& j) { j["target_modules"] = nullptr; }, "target_modules: missing"},
@@ -172,7 +203,7 @@ TEST_P(RefusedAdapter, IsRefusedWithItsKey) {
 }
 INSTANTIATE_TEST_SUITE_P(Configs, RefusedAdapter, ::testing::ValuesIn(kBadAdapters),
                          [](const auto& info) { return std::string(info.param.name); });
-TEST(AdapterConfig, BadConfigsAreAllThere) { EXPECT_EQ(std::size(kBadAdapters), 21u); }
+TEST(AdapterConfig, BadConfigsAreAllThere) { EXPECT_EQ(std::size(kBadAdapters), 22u); }
 
 TEST(AdapterConfig, OldFilesWithoutTheNewKeysAreRead) {
   const auto config = parse_adapter_config(
@@ -233,16 +264,19 @@ TEST(AdapterFolder, EveryFaultIsALine) {
   EXPECT_EQ(std::count(message.begin(), message.end(), '\n'), 4) << message;
 }
 
+AdapterConfig o_proj_alone(int64_t rank) {
+  AdapterConfig config;
+  config.rank = rank;
+  config.target_modules = {"o_proj"};
+  return config;
+}
+
 TEST(AdapterFolder, PickleAndMissingFilesAreNamed) {
   const TempFolder folder;
   EXPECT_THAT(message_of<CheckpointError>([&] { AdapterFolder::open(folder / "none"); }), HasSubstr("no such folder"));
   EXPECT_THAT(message_of<CheckpointError>([&] { AdapterFolder::open(folder.path()); }),
               HasSubstr("adapter_config.json: cannot be read"));
-  folder.write("adapter_config.json", adapter_config_text({.target_modules = {"o_proj"},
-                                                           .target_regex = "",
-                                                           .rank_pattern = {},
-                                                           .alpha_pattern = {},
-                                                           .base_model_name_or_path = ""}));
+  folder.write("adapter_config.json", adapter_config_text(o_proj_alone(8)));
   EXPECT_THAT(message_of<CheckpointError>([&] { AdapterFolder::open(folder.path()); }),
               HasSubstr("adapter_model.safetensors: missing"));
   folder.write("adapter_model.bin", "\x80\x02.");
@@ -256,12 +290,7 @@ TEST(AdapterFolder, ValuesThatAreNotFiniteAreNamed) {
   const auto write = [&](const TempFolder& folder, io::DType dtype, std::vector<uint16_t> values) {
     const std::vector<float> zeros(32);
     const auto bytes = std::as_bytes(std::span(values));
-    folder.write("adapter_config.json", adapter_config_text({.rank = 4,
-                                                             .target_modules = {"o_proj"},
-                                                             .target_regex = "",
-                                                             .rank_pattern = {},
-                                                             .alpha_pattern = {},
-                                                             .base_model_name_or_path = ""}));
+    folder.write("adapter_config.json", adapter_config_text(o_proj_alone(4)));
     const auto in = static_cast<int64_t>(bytes.size() / io::dtype_size(dtype) / 4);
     io::write_safetensors(folder / "adapter_model.safetensors",
                           {{module + ".lora_A.weight", dtype, {4, in}, bytes},

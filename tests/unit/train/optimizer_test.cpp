@@ -6,7 +6,9 @@
 #include <limits>
 #include <string>
 
+#include "../model/reference.h"
 #include "phi3tune/ops/ops.h"
+#include "phi3tune/train/learner.h"
 #include "phi3tune/train/step_ring.h"
 #include "support/references.h"
 #include "support/tensors.h"
@@ -64,6 +66,50 @@ TEST(AdamW, FollowsTorchWithDecay) {
 TEST(AdamW, FollowsTorchBehindClipping) {
   follow("clipped.float64", 0.1, 1.0, 1e-14);
   follow("clipped.float32", 0.1, 1.0, 1e-6);
+}
+
+// peft.optimizers.create_loraplus_optimizer over adapters/mha, six steps; the gradients are the reference's formula.
+void follow_loraplus(at::ScalarType dtype, const std::string& name, double bound) {
+  model::Phi3Options options;
+  options.compute_dtype = dtype;
+  auto setup = test::make_setup("mha", options);
+  train::AdapterLearner learner(*setup.model, *setup.adapters);
+  const auto rates = learner.rates(16.0);
+  EXPECT_EQ(rates.size(), 2 * setup.adapters->pairs().size());
+  config::ScheduleOptions schedule;
+  schedule.weight_decay = 0.1;
+  train::AdamW optimizer(learner.parameters(), learner.gradients(), learner.compute_copy(), schedule, learner.arena(),
+                         rates);
+  const auto control = at::tensor({1.0, 0.0}, at::kDouble);
+  for (int64_t step = 0; step < 6; ++step) {
+    for (const auto& pair : setup.adapters->pairs()) {
+      for (const auto& gradient : {pair.grad_a, pair.grad_b}) {
+        const auto index = at::arange(gradient.numel(), at::kDouble);
+        at::Tensor(gradient).copy_(at::sin(0.37 * index + static_cast<double>(step)).view(gradient.sizes()));
+      }
+    }
+    optimizer.update(1e-3 * static_cast<double>(step + 1), control);
+  }
+  const auto wanted = test::read_tensors(PHI3TUNE_SOURCE_DIR "/tests/references/loraplus.safetensors");
+  for (const auto& pair : setup.adapters->pairs()) {
+    for (const char half : {'A', 'B'}) {
+      const auto key = name + "." + phi3::lora_tensor_name(pair.module_path, half);
+      EXPECT_LE(test::relative_error(half == 'A' ? pair.a : pair.b, wanted.at(key)), bound) << key;
+    }
+  }
+}
+
+TEST(AdamW, FollowsPeftsLoraPlus) {
+  follow_loraplus(at::kDouble, "float64", 1e-13);
+  follow_loraplus(at::kFloat, "float32", 1e-6);
+}
+
+// No ratio, and a ratio of one, are a single run over all: the bits are those of an optimizer that knows no rates.
+TEST(AdamW, ARatioOfOneIsOneRunOfParameters) {
+  auto setup = test::make_setup("mha", {});
+  train::AdapterLearner learner(*setup.model, *setup.adapters);
+  const std::vector<train::RateRun> whole{{setup.adapters->count(), 1.0}};
+  EXPECT_EQ(learner.rates(1.0), whole);
 }
 
 }  // namespace

@@ -1,23 +1,16 @@
 #include <algorithm>
 #include <cmath>
 
+#include "generate/counter.h"
 #include "phi3tune/core/error.h"
 #include "phi3tune/generate/answer_metrics.h"
 
 namespace phi3tune::generate {
 namespace {
 
-// SplitMix64's output function (Steele, Lea, Flood 2014) of a counter.
-uint64_t mixed(uint64_t counter) {
-  uint64_t z = counter * 0x9E3779B97F4A7C15U;
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9U;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBU;
-  return z ^ (z >> 31);
-}
-
 // Below `count`: draw number `draw` of resample number `resample`.
 size_t drawn(uint64_t seed, uint64_t resample, uint64_t draw, size_t count) {
-  const uint64_t key = mixed(mixed(seed + 1) ^ (resample + 1));
+  const uint64_t key = stream_key(seed, resample);
   return static_cast<size_t>((static_cast<unsigned __int128>(mixed(key + draw)) * count) >> 64);
 }
 

@@ -24,6 +24,8 @@ std::atomic<bool> g_stop{false};
 std::atomic<int64_t> g_first_signal{0};   // ns of the monotonic clock; 0: none came
 std::atomic<int64_t> g_deadline{kNever};  // ns of the steady clock
 std::atomic<bool> g_save{false};
+std::atomic<bool> g_soft{false};         // SIGINT ends what is being done, no more
+std::atomic<bool> g_interrupted{false};  // it came, and was not taken back
 static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<int64_t>::is_always_lock_free,
               "they are written in a signal handler");
 
@@ -42,7 +44,12 @@ void say(const char (&word)[kLength]) {
   [[maybe_unused]] const auto written = write(STDERR_FILENO, word, kLength - 1);
 }
 
-void on_stop_signal(int) {
+void on_stop_signal(int signal) {
+  if (signal == SIGINT && g_soft.load()) {
+    g_interrupted.store(true);
+    g_stop.store(true);
+    return;
+  }
   const int before = errno;
   const int64_t now = monotonic_now();
   int64_t first = 0;
@@ -82,6 +89,19 @@ void install_signal_handlers() {
   signal(SIGXFSZ, SIG_IGN);
 }
 
+void soften_interrupts() noexcept { g_soft.store(true); }
+
+bool take_interrupt() noexcept {
+  if (!g_interrupted.exchange(false)) {
+    return false;
+  }
+  g_stop.store(false);
+  if (g_first_signal.load() != 0) {  // it may have come just now
+    g_stop.store(true);
+  }
+  return true;
+}
+
 bool stop_requested() noexcept {
   if (g_stop.load(std::memory_order_relaxed)) {
     return true;
@@ -97,6 +117,8 @@ void forget_stop() noexcept {
   g_first_signal.store(0);
   g_deadline.store(kNever);
   g_save.store(false);
+  g_soft.store(false);
+  g_interrupted.store(false);
 }
 
 void stop_at(Clock::time_point deadline) noexcept {

@@ -12,6 +12,12 @@ namespace phi3tune {
 // limit is an error code, not a death.
 void install_signal_handlers();
 
+// For a conversation: from then on SIGINT asks for no more than the end of what is being done. It says nothing, ends no
+// process however often it comes, and take_interrupt() takes it back. The other signals stay what they are.
+void soften_interrupts() noexcept;
+// True when SIGINT came since the last call; unless another stop was asked for, none is requested any more.
+bool take_interrupt() noexcept;
+
 // A signal came, or the time is up.
 bool stop_requested() noexcept;
 // For tests. The second also takes back a deadline and a request to save.

@@ -161,5 +161,25 @@ TEST_F(StopFlag, ARequestToSaveIsTakenOnce) {
   EXPECT_FALSE(take_save_request());
 }
 
+TEST_F(StopDeathTest, ASoftInterruptIsTakenBackAndOthersAreNot) {
+  EXPECT_EXIT(
+      {
+        install_signal_handlers();
+        soften_interrupts();
+        bool good = !take_interrupt();
+        for (int i = 0; i < 3; ++i) {
+          ::raise(SIGINT);
+          std::this_thread::sleep_for(kLonger);
+          ::raise(SIGINT);  // of any other signal this would be the second
+          good = good && stop_requested() && take_interrupt() && !stop_requested() && !take_interrupt();
+        }
+        ::raise(SIGINT);
+        ::raise(SIGTERM);
+        good = good && take_interrupt() && stop_requested();
+        ::_exit(good ? kGood : 1);
+      },
+      ::testing::ExitedWithCode(kGood), "stopping");
+}
+
 }  // namespace
 }  // namespace phi3tune

@@ -25,15 +25,6 @@ namespace {
 // the weights.
 constexpr double kMemoryShare = 0.7;
 
-int usable_cores() {
-  cpu_set_t cores;
-  CPU_ZERO(&cores);
-  if (sched_getaffinity(0, sizeof(cores), &cores) != 0) {
-    return 1;
-  }
-  return std::max(1, CPU_COUNT(&cores));
-}
-
 // What the control group of this process may still take; nothing where there is no limit.
 std::optional<uint64_t> control_group_room() {
   const auto number = [](const char* path) -> std::optional<uint64_t> {
@@ -167,6 +158,15 @@ std::string way_out(const plan::Remedies& remedies) {
 }
 
 }  // namespace
+
+int usable_cores() {
+  cpu_set_t cores;
+  CPU_ZERO(&cores);
+  if (sched_getaffinity(0, sizeof(cores), &cores) != 0) {
+    return 1;
+  }
+  return std::max(1, CPU_COUNT(&cores));
+}
 
 bool has_fast_bfloat16() { return __builtin_cpu_supports("avx512bf16") != 0; }
 

@@ -41,5 +41,7 @@ std::vector<std::pair<std::string, std::string>> compute_facts(const Compute& co
 
 // The processor multiplies bf16 faster than fp32 (avx512_bf16; without it bf16 is slower by half).
 bool has_fast_bfloat16();
+// Cores that this process may use.
+int usable_cores();
 
 }  // namespace phi3tune::commands

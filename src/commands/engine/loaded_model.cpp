@@ -1,0 +1,138 @@
+#include "loaded_model.h"
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "compute.h"
+#include "phi3tune/checkpoint/adapter.h"
+#include "phi3tune/core/error.h"
+#include "phi3tune/core/log.h"
+#include "phi3tune/core/text.h"
+#include "phi3tune/data/jinja.h"
+#include "phi3tune/ops/backend.h"
+
+namespace phi3tune::commands {
+namespace {
+
+bool holds_tokenizer(const std::string& folder) {
+  std::error_code code;
+  return std::filesystem::exists(folder + "/tokenizer.json", code) ||
+         std::filesystem::exists(folder + "/tokenizer.model", code);
+}
+
+// What an adapter was trained with comes first.
+data::Tokenizer open_tokenizer(const ModelRequest& request) {
+  if (request.adapter.empty() || !holds_tokenizer(request.adapter)) {
+    return data::Tokenizer::open(request.model);
+  }
+  auto tokenizer = data::Tokenizer::open(request.adapter);
+  const auto& theirs = tokenizer.chat_template();
+  if (holds_tokenizer(request.model)) {
+    const auto base = data::Tokenizer::open(request.model);
+    const auto& own = base.chat_template();
+    if (theirs && (!own || data::canonical_jinja(*own) != data::canonical_jinja(*theirs))) {
+      log_info("chat template: the adapter's is used, which {}",
+               own ? "is not the base's" : "the base's folder does not have");
+    } else if (!theirs && own && request.chat_template == "auto") {
+      log_info("tokenizer: the adapter's is used; its folder holds no chat template");
+    }
+  }
+  return tokenizer;
+}
+
+void check_vocabulary(const data::Tokenizer& tokenizer, const ModelRequest& request, const phi3::ModelConfig& config) {
+  if (tokenizer.max_id() >= config.vocab_size) {
+    throw ModelError(
+        "{}: its tokenizer has ids up to {}, and the model in {} knows {} tokens (vocab_size); tokenizer and weights "
+        "are "
+        "not of the same model",
+        request.adapter.empty() || !holds_tokenizer(request.adapter) ? request.model : request.adapter,
+        tokenizer.max_id(), request.model, config.vocab_size);
+  }
+}
+
+data::ChatTemplate choose_template(const ModelRequest& request, const data::Tokenizer& tokenizer) {
+  constexpr const char* kWayOut = "--chat-template NAME says which, --raw continues the prompt's text without one";
+  if (request.chat_template == "auto" && !tokenizer.chat_template()) {
+    throw ModelError("{}: the folder holds no chat template; {}", request.model, kWayOut);
+  }
+  std::vector<std::string> notes;
+  try {
+    auto chosen = data::ChatTemplate::choose(request.chat_template, tokenizer, notes);
+    for (const auto& note : notes) {
+      log_info("{}", note);
+    }
+    return chosen;
+  } catch (const ModelError& fault) {
+    throw ModelError("{}: {}; here: {}", request.model, fault.what(), kWayOut);
+  }
+}
+
+std::vector<int64_t> stop_ids_of(const OpenedModel& opened) {
+  auto ids = phi3::read_stop_ids(opened.folder.path(), opened.folder.config());
+  if (opened.chat_template) {
+    const auto end = opened.chat_template->end_of_turn();
+    const auto id = end.empty() ? std::nullopt : opened.tokenizer.token_id(end);
+    if (id && std::find(ids.begin(), ids.end(), *id) == ids.end()) {
+      ids.push_back(*id);
+    }
+  }
+  return ids;
+}
+
+at::ScalarType settle_dtype(const std::string& wanted, const phi3::ModelConfig& config) {
+  if (wanted == "float32" || wanted == "bfloat16") {
+    return wanted == "float32" ? at::kFloat : at::kBFloat16;
+  }
+  require(wanted == "auto", "a dtype that the command line does not know");
+  return config.torch_dtype != "float32" && has_fast_bfloat16() ? at::kBFloat16 : at::kFloat;
+}
+
+}  // namespace
+
+OpenedModel open_model(const ModelRequest& request, bool raw) {
+  auto folder = phi3::ModelFolder::open(request.model);
+  std::optional<phi3::AdapterConfig> adapter;
+  if (!request.adapter.empty()) {
+    adapter = phi3::read_adapter_config(request.adapter);
+  }
+  OpenedModel opened{std::move(folder), open_tokenizer(request), std::nullopt, std::move(adapter), {}};
+  check_vocabulary(opened.tokenizer, request, opened.folder.config());
+  if (!raw) {
+    auto chosen = choose_template(request, opened.tokenizer);
+    if (chosen.kind() != data::TemplateKind::kNone) {
+      opened.chat_template = std::move(chosen);
+    }
+  }
+  opened.stop_ids = stop_ids_of(opened);
+  return opened;
+}
+
+LoadedModel load_weights(const OpenedModel& opened, const ModelRequest& request) {
+  const auto& config = opened.folder.config();
+  ops::choose_backend(ops::cpu_backend());
+  const int threads = request.threads > 0 ? request.threads : usable_cores();
+  at::set_num_threads(threads);
+  model::Phi3Options options;
+  options.compute_dtype = settle_dtype(request.dtype, config);
+  options.quantize = request.load_in_4bit;
+  LoadedModel loaded;
+  if (opened.adapter) {  // before the base, which takes longer
+    options.ranks = model::ranks_of(config, *opened.adapter);
+    loaded.adapters = std::make_unique<model::LoraAdapters>(config, *opened.adapter, options.compute_dtype,
+                                                            /*seed=*/0, /*gaussian=*/false);
+    checkpoint::load_adapter(request.adapter, *loaded.adapters);
+  }
+  loaded.model = std::make_unique<model::Phi3Model>(model::Phi3Model::load(opened.folder, options));
+  loaded.model->attach(loaded.adapters.get());
+  log_info("{}: {} layers, width {}, {} of weights as held{}; computes in {} on the CPU with {} threads{}",
+           request.model, config.num_layers, config.hidden_size, format_bytes(loaded.model->weight_bytes()),
+           options.quantize || config.quantization ? ", linears in NF4" : "",
+           options.compute_dtype == at::kBFloat16 ? "bfloat16" : "float32", threads,
+           loaded.adapters ? fmt::format("; adapter of {} parameters", loaded.adapters->count()) : std::string());
+  return loaded;
+}
+
+}  // namespace phi3tune::commands

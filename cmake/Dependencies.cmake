@@ -11,6 +11,7 @@ pkg_check_modules(xxhash REQUIRED IMPORTED_TARGET libxxhash)
 
 set(PHI3TUNE_TOOLKIT_LIB "")
 if(PHI3TUNE_ENGINE)
+  pkg_check_modules(libedit REQUIRED IMPORTED_TARGET libedit)
   find_package(Libtorch MODULE REQUIRED)
   find_package(CUDAToolkit 13 QUIET)
   if(CUDAToolkit_FOUND)

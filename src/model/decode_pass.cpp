@@ -69,7 +69,12 @@ void DecodePass::size_buffers(int64_t rows) {
 
 void DecodePass::linear(int64_t layer, LinearKind kind, const at::Tensor& y, const at::Tensor& x) {
   auto& weights = network_.weights();
-  ops::linear(y, x, {weights.linear(layer, kind, nullptr).matrix});
+  const auto* quantized = weights.quantized(layer, kind);
+  if (quantized != nullptr && rows_ <= ops::kFewRows) {
+    ops::quantized_linear(y, x, *quantized);  // dequantising would take longer than the product
+  } else {
+    ops::linear(y, x, {weights.linear(layer, kind, nullptr).matrix});
+  }
   const auto* pair = network_.adapters() == nullptr ? nullptr : network_.adapters()->find(layer, kind);
   if (pair != nullptr) {
     ops::add_low_rank(y, buffers_.low.narrow(0, 0, rows_ * pair->rank).view({rows_, pair->rank}), x,

@@ -32,8 +32,6 @@ void for_weight_gradient_strips(const Kernels<T, W>& kernels, const at::Tensor& 
   });
 }
 
-constexpr int64_t kFewRows = 8;  // of tokens: a matrix is read once, by kernels of our own
-
 // f(first, count) for parts of a matrix's rows.
 template <typename F>
 void for_rows_of(const at::Tensor& matrix, const F& f) {

@@ -162,6 +162,12 @@ TEST_P(Decode, QuantisedWeightsServe) {
     auto setup = test::make_setup(kind, options(GetParam(), true));
     Decoder decoder(*setup.model, 1);
     hold_in_pieces(decoder, *setup.model, 0, some_ids(24), {10, 1, 1, 9, 1});
+    append(decoder, 0, some_ids(17));  // too many for the product that reads 4-bit weights
+    const int64_t before = setup.model->dequantisations();
+    append(decoder, 0, {3, 4});
+    EXPECT_EQ(setup.model->dequantisations(), before);
+    append(decoder, 0, some_ids(17));
+    EXPECT_GT(setup.model->dequantisations(), before);
   }
 }
 

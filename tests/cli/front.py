@@ -20,8 +20,8 @@ def run(*words, env=None, cwd=None, timeout=120):
     """Runs the program; returns what subprocess.run returns, with text."""
     settings = {name: value for name, value in os.environ.items() if not name.startswith("PHI3_TUNE__")}
     settings.update(env or {})
-    return subprocess.run([PROGRAM, *map(str, words)], capture_output=True, text=True, env=settings, cwd=cwd,
-                          timeout=timeout, check=False)
+    return subprocess.run([PROGRAM, *map(str, words)], stdin=subprocess.DEVNULL, capture_output=True, text=True, env=settings,
+                          cwd=cwd, timeout=timeout, check=False)
 
 
 class FrontTest(unittest.TestCase):

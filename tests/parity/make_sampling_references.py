@@ -31,6 +31,8 @@ def options():
         yield {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "repetition_penalty": 1.0}
     for penalty in (1.2, 2.0):
         yield {"temperature": 0.9, "top_k": 20, "top_p": 0.8, "min_p": 0.05, "repetition_penalty": penalty}
+    for penalty in (0.5, 2.0):  # of all tokens, the unlikely ones too
+        yield {"temperature": 2.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": penalty}
 
 
 def main():

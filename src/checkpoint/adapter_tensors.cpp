@@ -17,11 +17,64 @@ std::vector<NamedTensor> named_masters(const model::LoraAdapters& adapters) {
   for (const model::LoraPair& pair : adapters.pairs()) {
     tensors.push_back({phi3::lora_tensor_name(pair.module_path, 'A'), pair.a});
     tensors.push_back({phi3::lora_tensor_name(pair.module_path, 'B'), pair.b});
+    if (pair.magnitude.defined()) {
+      tensors.push_back({phi3::magnitude_tensor_name(pair.module_path), pair.magnitude});
+    }
   }
   for (const model::WholeWeight& weight : adapters.whole_weights()) {
     tensors.push_back({phi3::whole_tensor_name(weight.module), weight.value});
   }
   return tensors;
+}
+
+std::vector<NamedTensor> saved_tensors(const model::LoraAdapters& adapters) {
+  auto tensors = named_masters(adapters);
+  if (!adapters.started_from_base()) {
+    return tensors;
+  }
+  size_t index = 0;
+  for (const model::LoraPair& pair : adapters.pairs()) {
+    tensors[index++].value = at::cat({pair.a.to(at::kCPU), pair.initial_a}, 0);
+    tensors[index++].value = at::cat({pair.b.to(at::kCPU), -pair.initial_b}, 1);
+    index += pair.magnitude.defined() ? 1 : 0;
+  }
+  return tensors;
+}
+
+phi3::AdapterConfig saved_config(const model::LoraAdapters& adapters) {
+  return adapters.started_from_base() ? phi3::with_doubled_rank(adapters.config()) : adapters.config();
+}
+
+void compare_starts(const std::string& path, const model::LoraAdapters& adapters, const std::vector<at::Tensor>& values,
+                    Faults& faults) {
+  size_t index = 0;
+  for (const model::LoraPair& pair : adapters.pairs()) {
+    const at::Tensor& a = values[index++];
+    const at::Tensor& b = values[index++];
+    index += pair.magnitude.defined() ? 1 : 0;
+    if (!pair.initial_a.defined()) {
+      continue;
+    }
+    const auto dtype = pair.initial_a.scalar_type();
+    if (!at::equal(a.narrow(0, pair.rank, pair.rank).to(dtype), pair.initial_a) ||
+        !at::equal(-b.narrow(1, pair.rank, pair.rank).to(dtype), pair.initial_b)) {
+      faults.add("{}: {} started from another part of the base than this run", path, pair.module_path);
+    }
+  }
+}
+
+void copy_saved(const model::LoraAdapters& adapters, const std::vector<at::Tensor>& values) {
+  size_t index = 0;
+  for (const model::LoraPair& pair : adapters.pairs()) {
+    at::Tensor(pair.a).copy_(values[index++].narrow(0, 0, pair.rank));
+    at::Tensor(pair.b).copy_(values[index++].narrow(1, 0, pair.rank));
+    if (pair.magnitude.defined()) {
+      at::Tensor(pair.magnitude).copy_(values[index++]);
+    }
+  }
+  for (const model::WholeWeight& weight : adapters.whole_weights()) {
+    at::Tensor(weight.value).copy_(values[index++]);
+  }
 }
 
 bool is_adapter_dtype(io::DType dtype) noexcept {

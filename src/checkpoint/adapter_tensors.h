@@ -9,6 +9,7 @@
 #include "checkpoint/faults.h"
 #include "phi3tune/io/safetensors.h"
 #include "phi3tune/model/lora.h"
+#include "phi3tune/phi3/adapter_config.h"
 
 namespace phi3tune::checkpoint {
 
@@ -17,8 +18,18 @@ struct NamedTensor {
   at::Tensor value;
 };
 
-// A and B of every pair, then the whole weights: the masters themselves.
+// A, B and, with DoRA, the magnitude of every pair, then the whole weights: the masters themselves.
 std::vector<NamedTensor> named_masters(const model::LoraAdapters& adapters);
+
+// What a file holds, on any base folder's own weights: the masters; or, where the adapter started as a part of the base
+// (PiSSA), [A; A0] and [B, -B0] of twice the rank, as PEFT's path_initial_model_for_weight_conversion writes.
+std::vector<NamedTensor> saved_tensors(const model::LoraAdapters& adapters);
+phi3::AdapterConfig saved_config(const model::LoraAdapters& adapters);
+// The file's tensors, in that order, into the masters. What stands beside a master that started from the base must be
+// its start, to the bit: else a fault.
+void compare_starts(const std::string& path, const model::LoraAdapters& adapters, const std::vector<at::Tensor>& values,
+                    Faults& faults);
+void copy_saved(const model::LoraAdapters& adapters, const std::vector<at::Tensor>& values);
 
 // F32, F16 or BF16; anything else is false.
 bool is_adapter_dtype(io::DType dtype) noexcept;

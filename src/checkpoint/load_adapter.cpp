@@ -42,6 +42,9 @@ std::string hint_for(const std::string& name) {
       return "; Phi-3 has fused linears, qkv_proj and gate_up_proj";
     }
   }
+  if (name.ends_with(".lora_magnitude_vector")) {
+    return "; use_dora is false in adapter_config.json or in this run";
+  }
   return "";
 }
 
@@ -52,7 +55,7 @@ void load_adapter(const std::string& folder, model::LoraAdapters& adapters) {
   Faults faults;
   compare_scales(folder, adapters, faults);
 
-  const std::vector<NamedTensor> masters = named_masters(adapters);
+  const std::vector<NamedTensor> masters = saved_tensors(adapters);
   std::vector<at::Tensor> values(masters.size());
   std::set<std::string> wanted;
   for (size_t index = 0; index < masters.size(); ++index) {
@@ -80,11 +83,38 @@ void load_adapter(const std::string& folder, model::LoraAdapters& adapters) {
     }
   }
   faults.throw_if_any();
+  compare_starts(file.path(), adapters, values, faults);
+  faults.throw_if_any();
 
-  for (size_t index = 0; index < masters.size(); ++index) {
-    masters[index].value.copy_(values[index]);
-  }
+  copy_saved(adapters, values);
+  adapters.magnitudes_given();
   adapters.refresh_compute_copies();
+}
+
+at::Tensor read_start(const std::string& folder, const model::LoraAdapters& adapters) {
+  const io::SafetensorsFile file = open_tensors(folder);
+  Faults faults;
+  const at::Tensor& parameters = adapters.parameters();
+  auto start = at::zeros({parameters.numel()}, at::dtype(parameters.scalar_type()));
+  const auto take = [&](const at::Tensor& master, const std::string& name, int64_t axis, double sign) {
+    auto shape = master.sizes().vec();
+    const int64_t rank = shape[static_cast<size_t>(axis)];
+    shape[static_cast<size_t>(axis)] *= 2;
+    const io::TensorEntry* entry = file.find(name);
+    if (entry == nullptr || entry->shape != shape || entry->dtype != io::DType::kF32) {
+      faults.add("{}: {} {} was wanted, F32: an adapter beside its start", file.path(), name, shape_text(shape));
+      return;
+    }
+    const auto half = tensor_of(file, *entry).narrow(axis, rank, rank) * sign;
+    const int64_t offset = master.storage_offset() - parameters.storage_offset();
+    start.narrow(0, offset, master.numel()).view(master.sizes()).copy_(half);
+  };
+  for (const model::LoraPair& pair : adapters.pairs()) {
+    take(pair.a, phi3::lora_tensor_name(pair.module_path, 'A'), 0, 1.0);
+    take(pair.b, phi3::lora_tensor_name(pair.module_path, 'B'), 1, -1.0);
+  }
+  faults.throw_if_any();
+  return start;
 }
 
 }  // namespace phi3tune::checkpoint

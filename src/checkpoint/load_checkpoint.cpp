@@ -68,13 +68,16 @@ void load_checkpoint(const VerifiedCheckpoint& checkpoint, model::LoraAdapters& 
                      const train::AdamWState& optimizer) {
   Faults faults;
   compare_scales(checkpoint.folder, adapters, faults);
-  const std::vector<NamedTensor> masters = named_masters(adapters);
+  const std::vector<NamedTensor> masters = saved_tensors(adapters);
   const std::vector<NamedTensor> moments = named_moments(optimizer);
   const auto master_values = read_exactly(checkpoint.folder + "/" + config::kAdapterTensorsName, masters, faults);
   const auto moment_values = read_exactly(checkpoint.folder + "/" + config::kOptimizerName, moments, faults);
   faults.throw_if_any();
-  copy_into(masters, master_values);
+  compare_starts(checkpoint.folder + "/" + config::kAdapterTensorsName, adapters, master_values, faults);
+  faults.throw_if_any();
+  copy_saved(adapters, master_values);
   copy_into(moments, moment_values);
+  adapters.magnitudes_given();
   adapters.refresh_compute_copies();
 }
 

@@ -41,7 +41,7 @@ std::vector<std::pair<std::string, std::string>> text_files(const phi3::AdapterC
 
 // The masters in the dtype of the file; they must outlive what is written from them.
 std::vector<NamedTensor> converted(const model::LoraAdapters& adapters, io::DType dtype) {
-  std::vector<NamedTensor> tensors = named_masters(adapters);
+  std::vector<NamedTensor> tensors = saved_tensors(adapters);
   std::vector<std::string> bad;
   for (NamedTensor& tensor : tensors) {
     tensor.value = tensor.value.to(at::kCPU, scalar_type(dtype)).contiguous();
@@ -111,7 +111,7 @@ void require_own_adapter(const std::string& folder, const AdapterFiles& files) {
 void save_adapter(const std::string& folder, const model::LoraAdapters& adapters, const AdapterFiles& files,
                   bool replaces) {
   const std::vector<NamedTensor> tensors = converted(adapters, files.dtype);
-  const auto texts = text_files(adapters.config(), files);
+  const auto texts = text_files(saved_config(adapters), files);
 
   const auto names = adapter_file_names(files);
   StagedFolder staged(folder, {names.begin(), names.end()}, replaces);
@@ -133,7 +133,7 @@ void save_adapter(const std::string& folder, const model::LoraAdapters& adapters
     }
   }
   const phi3::AdapterConfig read = phi3::read_adapter_config(staged.path());
-  if (phi3::adapter_config_text(read) != phi3::adapter_config_text(adapters.config())) {
+  if (phi3::adapter_config_text(read) != phi3::adapter_config_text(saved_config(adapters))) {
     throw CheckpointError("{}/{}: does not say what was written", staged.path(), config::kAdapterConfigName);
   }
   staged.commit();

@@ -91,7 +91,7 @@ uint64_t checkpoint_bytes(int64_t parameters) noexcept {
 void save_checkpoint(const std::string& folder, const model::LoraAdapters& adapters, const train::AdamWState& optimizer,
                      const SavedState& state, const RunRecord& record) {
   require(state.optimizer_step == optimizer.step, "the state to save counts other updates than the optimizer");
-  std::vector<NamedTensor> masters = named_masters(adapters);
+  std::vector<NamedTensor> masters = saved_tensors(adapters);
   std::vector<NamedTensor> moments = named_moments(optimizer);
   bring_to_host(masters);
   bring_to_host(moments);
@@ -103,7 +103,7 @@ void save_checkpoint(const std::string& folder, const model::LoraAdapters& adapt
   manifest.kind = config::kCheckpointKind;
   manifest.facts = checkpoint_facts(state.loop.result.steps, record);
   manifest.files[config::kAdapterConfigName] =
-      write_text(staged, config::kAdapterConfigName, phi3::adapter_config_text(adapters.config()));
+      write_text(staged, config::kAdapterConfigName, phi3::adapter_config_text(saved_config(adapters)));
   manifest.files[config::kAdapterTensorsName] = write_tensors(staged, config::kAdapterTensorsName, masters);
   manifest.files[config::kOptimizerName] = write_tensors(staged, config::kOptimizerName, moments);
   manifest.files[config::kTrainingStateName] = write_text(staged, config::kTrainingStateName, state_text);

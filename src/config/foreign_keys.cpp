@@ -198,7 +198,7 @@ constexpr ForeignKey kForeignKeys[]{
     {"use_unsloth", kFactory, kNotNeeded},
     {"use_unsloth_gc", kFactory, kNotNeeded},
     {"enable_liger_kernel", kFactory, kNotNeeded},
-    {"pissa_init", kFactory, "write lora_init; pissa does not work yet"},
+    {"pissa_init", kFactory, "write lora_init: pissa"},
     {"mask_history", kFactory, "give the messages of earlier turns the weight 0"},
     {"quantization_method", kFactory, "write bnb_4bit_quant_type"},
     // ms-swift, Unsloth

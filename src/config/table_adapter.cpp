@@ -1,12 +1,17 @@
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <array>
 
 #include "config/table.h"
+#include "phi3tune/core/text.h"
 
 namespace phi3tune::config {
 namespace {
 
 using O = RunOptions;
 
+constexpr int64_t kMostPissaIterations = 100;
 constexpr Range kAlphas{.low = 0, .high = 1e6, .low_open = true};
 
 bool is_qlora(const O& run) { return run.method == AdapterMethod::kQlora; }
@@ -165,6 +170,45 @@ Setting<O> alpha_pattern() {
   return setting.also("alpha_pattern", "PEFT");
 }
 
+// pissa_niter_N: the number.
+std::optional<int64_t> pissa_iterations(const std::string& text) {
+  constexpr std::string_view kStart = "pissa_niter_";
+  const auto number = text.starts_with(kStart) ? parse_int(text.substr(kStart.size())) : std::nullopt;
+  return number && *number >= 0 && *number <= kMostPissaIterations ? number : std::nullopt;
+}
+
+Setting<O> lora_init() {
+  using Init = LoraOptions::Init;
+  auto type =
+      choice_type({"default", "gaussian", "pissa", "pissa_niter_4"}, {"orthogonal", "olora", "loftq", "eva", "corda"});
+  type.open = true;
+  type.wanted = fmt::format("default, gaussian, pissa, or pissa_niter_N with N from 0 to {}", kMostPissaIterations);
+  auto setting = row<O>("lora_init", type,
+                        "First values. default: A Kaiming uniform, as PEFT does, B zero; pissa: the base's principal "
+                        "part (pissa_niter_N: found fast), which the base is then held without; what is saved is a "
+                        "plain LoRA of twice the rank for the base as it was.");
+  setting.read = [type](const io::YamlNode& node, Reader& reader, O& run) {
+    run.lora.pissa_iterations = -1;
+    if (const auto iterations = pissa_iterations(node.scalar)) {
+      run.lora.init = Init::kPissa;
+      run.lora.pissa_iterations = *iterations;
+    } else if (const auto index = read_choice(node, reader, type, {{"default", "true"}, {"gaussian"}, {"pissa"}})) {
+      run.lora.init = std::array{Init::kDefault, Init::kGaussian, Init::kPissa}[*index];
+    }
+  };
+  setting.show = [](const O& run) {
+    if (run.lora.init == Init::kPissa && run.lora.pissa_iterations >= 0) {
+      return io::Json(fmt::format("pissa_niter_{}", run.lora.pissa_iterations));
+    }
+    return io::Json(run.lora.init == Init::kPissa      ? "pissa"
+                    : run.lora.init == Init::kGaussian ? "gaussian"
+                                                       : "default");
+  };
+  return setting.also("init_lora_weights", "PEFT")
+      .also("peft_init_lora_weights", "Axolotl")
+      .also("init_weights", "ms-swift");
+}
+
 void add_quantisation(SettingList<O>& list) {
   const std::vector<std::string> decided{"adapter", "load_in_4bit"};
   list.add(load_in_4bit());
@@ -216,19 +260,14 @@ void add_adapter_settings(SettingList<O>& list) {
   list.add(fresh_only(modules_to_save()));
   list.add(fresh_only(rank_pattern()));
   list.add(fresh_only(alpha_pattern()));
-  list.add(fresh_only(
-      choice<O>("lora_init", at(&O::lora, &LoraOptions::init),
-                {{LoraOptions::Init::kDefault, {"default", "true"}}, {LoraOptions::Init::kGaussian, {"gaussian"}}},
-                {"pissa", "pissa_niter_16", "orthogonal", "olora", "loftq", "eva", "corda"},
-                "First values of the A matrices; B starts at zero. default: Kaiming uniform, as PEFT does.")
-          .also("init_lora_weights", "PEFT")
-          .also("peft_init_lora_weights", "Axolotl")
-          .also("init_weights", "ms-swift")));
+  list.add(fresh_only(lora_init()));
   list.add(later<O>("lora_dtype", "Precision of the adapter."));
   list.add(fresh_only(boolean<O>("use_rslora", at(&O::lora, &LoraOptions::use_rslora),
                                  "Scale the update by lora_alpha / sqrt(lora_r) instead.")
                           .also("peft_use_rslora", "Axolotl")));
-  list.add(later<O>("use_dora", "Weight-decomposed adapters (DoRA).").also("peft_use_dora", "Axolotl"));
+  list.add(fresh_only(boolean<O>("use_dora", at(&O::lora, &LoraOptions::use_dora),
+                                 "Weight-decomposed adapters (DoRA): a trained length for every output. On the CPU.")
+                          .also("peft_use_dora", "Axolotl")));
   list.add(number<O>("loraplus_lr_ratio", at(&O::schedule, &ScheduleOptions::loraplus_lr_ratio),
                      {.low = 0, .high = 1e6, .low_open = true}, "Learning rate of B over that of A (LoRA+).")
                .also("lorap_lr_ratio", "ms-swift")

@@ -6,8 +6,10 @@
 #include <cstring>
 #include <utility>
 
+#include "mapped_tensor.h"
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/stop.h"
+#include "phi3tune/model/pissa.h"
 #include "phi3tune/ops/backend.h"
 #include "prequantized.h"
 #include "quantized_block.h"
@@ -17,19 +19,6 @@ namespace {
 
 constexpr std::array kKinds{phi3::LinearKind::kQkv, phi3::LinearKind::kO, phi3::LinearKind::kGateUp,
                             phi3::LinearKind::kDown};
-
-at::ScalarType to_aten(io::DType dtype) {
-  switch (dtype) {
-    case io::DType::kF32:
-      return at::kFloat;
-    case io::DType::kBF16:
-      return at::kBFloat16;
-    case io::DType::kF16:
-      return at::kHalf;
-    default:
-      throw InternalError("internal error: a weight of dtype {} passed the folder's check", io::dtype_name(dtype));
-  }
-}
 
 quant::FloatType to_float_type(io::DType dtype) {
   return dtype == io::DType::kF32   ? quant::FloatType::kF32
@@ -106,32 +95,30 @@ BaseWeights::BaseWeights(const phi3::ModelFolder& folder, const Phi3Options& opt
           const auto layout = quant::nf4_layout(out, in, shape.block_size, shape.double_quant);
           layer.linears[k].block = view(block_, places.quantized[k], at::kByte, static_cast<int64_t>(layout.bytes));
         }
-        load_quantized(folder, name, out, in, kind, layer.linears[k]);
+        load_quantized(folder, name, out, in, kind, principal_of(i, kind), layer.linears[k]);
       } else {
-        layer.linears[k].dense = load_dense(folder.tensor(name), places.dense[k]);
+        layer.linears[k].dense = load_dense(folder.tensor(name), places.dense[k], principal_of(i, kind));
       }
     }
   }
   final_norm_ = load_norm(folder.tensor("model.norm.weight"), places_.final_norm);
   head_ = config.tie_word_embeddings ? ops::LinearWeight{embedding_}
                                      : load_dense(folder.tensor("lm_head.weight"), places_.head);
+  options_.principal = nullptr;  // asked for while loading alone
 }
 
-at::Tensor BaseWeights::load_mapped(const phi3::LocatedTensor& located) {
-  const auto bytes = located.data();
-  const auto file_dtype = to_aten(located.entry->dtype);
-  const auto options = at::TensorOptions().dtype(file_dtype);
-  const bool aligned = reinterpret_cast<uintptr_t>(bytes.data()) % io::dtype_size(located.entry->dtype) == 0;
-  at::Tensor loaded;
-  if (aligned) {
-    // ATen has no read-only tensors: nothing in the engine writes to a weight, and the mapping would refuse it.
-    loaded = at::from_blob(const_cast<std::byte*>(bytes.data()), located.entry->shape, options);
-  } else {
-    loaded = at::empty(located.entry->shape, options);
-    std::memcpy(loaded.data_ptr(), bytes.data(), bytes.size());
+const LoraPair* BaseWeights::principal_of(int64_t layer, phi3::LinearKind kind) const {
+  return options_.principal == nullptr ? nullptr : options_.principal->find(layer, kind);
+}
+
+at::Tensor BaseWeights::load_mapped(const phi3::LocatedTensor& located, const LoraPair* principal) {
+  auto loaded = mapped_tensor(located);
+  const bool changed = loaded.scalar_type() != dtype_ || principal != nullptr;
+  loaded = loaded.to(dtype_);
+  if (principal != nullptr) {
+    loaded = without_principal_part(loaded, *principal);
   }
-  if (file_dtype != dtype_) {
-    loaded = loaded.to(dtype_);
+  if (changed) {
     located.release();
   }
   return loaded;
@@ -145,8 +132,9 @@ ops::LinearWeight BaseWeights::place_dense(const at::Tensor& block, const plan::
   return weight;
 }
 
-ops::LinearWeight BaseWeights::load_dense(const phi3::LocatedTensor& located, const plan::DenseBuffer& place) {
-  const auto loaded = load_mapped(located);
+ops::LinearWeight BaseWeights::load_dense(const phi3::LocatedTensor& located, const plan::DenseBuffer& place,
+                                          const LoraPair* principal) {
+  const auto loaded = load_mapped(located, principal);
   bytes_ += loaded.nbytes();
   if (!in_arena_) {
     return {loaded};
@@ -165,9 +153,8 @@ at::Tensor BaseWeights::load_norm(const phi3::LocatedTensor& located, const plan
   return weight.dim() == 1 ? weight : weight.squeeze(0);
 }
 
-bool BaseWeights::quantize_in_place(const phi3::LocatedTensor& located, phi3::LinearKind kind, Linear& linear) {
+bool BaseWeights::quantize_in_place(std::span<const std::byte> bytes, phi3::LinearKind kind, Linear& linear) {
   const auto& backend = ops::backend();
-  const auto bytes = located.data();
   const auto& place = scratch_places_.weight[static_cast<size_t>(kind)];
   const size_t room = static_cast<size_t>((place.rows + place.extra_rows) * place.ld) * c10::elementSize(dtype_);
   if (backend.quantize == nullptr || bytes.size() > room) {
@@ -186,11 +173,18 @@ bool BaseWeights::quantize_in_place(const phi3::LocatedTensor& located, phi3::Li
 }
 
 void BaseWeights::load_quantized(const phi3::ModelFolder& folder, const std::string& name, int64_t out, int64_t in,
-                                 phi3::LinearKind kind, Linear& linear) {
+                                 phi3::LinearKind kind, const LoraPair* principal, Linear& linear) {
   const auto located = folder.tensor(name);
   if (located.entry->dtype == io::DType::kU8) {
+    require(principal == nullptr, "a principal part is taken before quantising");
     linear.quantized = read_prequantized(folder, name, out, in);
   } else {
+    // What PiSSA leaves is rounded to the file's dtype, as if it had been saved, and then quantised.
+    const auto rest =
+        principal == nullptr ? at::Tensor() : without_principal_part(mapped_tensor(located), *principal).contiguous();
+    const auto bytes = principal == nullptr
+                           ? located.data()
+                           : std::span(static_cast<const std::byte*>(rest.const_data_ptr()), rest.nbytes());
     const auto source = to_float_type(located.entry->dtype);
     try {
       if (in_arena_) {
@@ -200,14 +194,13 @@ void BaseWeights::load_quantized(const phi3::ModelFolder& folder, const std::str
         linear.quantized->block_size = options_.nf4.block_size;
         linear.quantized->double_quant = options_.nf4.double_quant;
         linear.quantized->source = source;
-        if (quantize_in_place(located, kind, linear)) {
+        if (quantize_in_place(bytes, kind, linear)) {
           bytes_ += linear.block.nbytes();
           located.release();
           return;
         }
       }
-      linear.quantized =
-          quant::quantize_nf4(located.data(), source, out, in, options_.nf4, nullptr, at::get_num_threads());
+      linear.quantized = quant::quantize_nf4(bytes, source, out, in, options_.nf4, nullptr, at::get_num_threads());
       located.release();
     } catch (const ModelError& fault) {
       throw ModelError("{}: {}: {}", located.file->path(), name, fault.what());

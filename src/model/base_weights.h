@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -59,14 +60,17 @@ class BaseWeights {
     ops::LinearWeight weight;
     int64_t layer = -1;
   };
-  at::Tensor load_mapped(const phi3::LocatedTensor& located);
+  // The pair whose start this linear is held without; null: none.
+  const LoraPair* principal_of(int64_t layer, phi3::LinearKind kind) const;
+  at::Tensor load_mapped(const phi3::LocatedTensor& located, const LoraPair* principal);
   // `place`: where in the arena, if weights are held there.
-  ops::LinearWeight load_dense(const phi3::LocatedTensor& located, const plan::DenseBuffer& place);
+  ops::LinearWeight load_dense(const phi3::LocatedTensor& located, const plan::DenseBuffer& place,
+                               const LoraPair* principal = nullptr);
   at::Tensor load_norm(const phi3::LocatedTensor& located, const plan::DenseBuffer& place);
   ops::LinearWeight place_dense(const at::Tensor& block, const plan::DenseBuffer& place) const;
   void load_quantized(const phi3::ModelFolder& folder, const std::string& name, int64_t out, int64_t in,
-                      phi3::LinearKind kind, Linear& linear);
-  bool quantize_in_place(const phi3::LocatedTensor& located, phi3::LinearKind kind, Linear& linear);
+                      phi3::LinearKind kind, const LoraPair* principal, Linear& linear);
+  bool quantize_in_place(std::span<const std::byte> bytes, phi3::LinearKind kind, Linear& linear);
 
   Phi3Options options_;
   std::shared_ptr<Arena> arena_;

@@ -4,12 +4,12 @@
 
 #include <cmath>
 #include <cstring>
-#include <numbers>
 #include <utility>
 
-#include "phi3tune/core/hash.h"
+#include "phi3tune/core/error.h"
 #include "phi3tune/ops/backend.h"
 #include "phi3tune/ops/ops.h"
+#include "random_stream.h"
 
 namespace phi3tune::model {
 namespace {
@@ -17,31 +17,8 @@ namespace {
 constexpr std::array kKinds{phi3::LinearKind::kQkv, phi3::LinearKind::kO, phi3::LinearKind::kGateUp,
                             phi3::LinearKind::kDown};
 
-// A stream of uniform numbers that depends on (seed, module path, index) alone, so an adapter's start does not depend
-// on which other modules are adapted. The mixer is SplitMix64's.
-class Stream {
- public:
-  Stream(uint64_t seed, const std::string& path) : key_(hash_bytes(path).low ^ mix(seed)) {}
-  // In [0, 1).
-  double uniform(uint64_t index) const {
-    return static_cast<double>(mix(key_ + (index + 1) * 0x9E3779B97F4A7C15ULL) >> 11) * 0x1.0p-53;
-  }
-  double normal(uint64_t index) const {
-    const double radius = std::sqrt(-2.0 * std::log(1.0 - uniform(2 * index)));
-    return radius * std::cos(2.0 * std::numbers::pi * uniform(2 * index + 1));
-  }
-
- private:
-  static uint64_t mix(uint64_t z) {
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
-    return z ^ (z >> 31);
-  }
-  uint64_t key_;
-};
-
 template <typename T>
-void fill_a(at::Tensor& a, const Stream& stream, bool gaussian) {
+void fill_a(at::Tensor& a, const RandomStream& stream, bool gaussian) {
   const double bound = 1.0 / std::sqrt(static_cast<double>(a.size(1)));
   const double deviation = 1.0 / static_cast<double>(a.size(0));
   auto* values = a.data_ptr<T>();
@@ -94,10 +71,12 @@ LoraAdapters::LoraAdapters(const phi3::ModelConfig& model, const phi3::AdapterCo
       pair.rank = config.rank_of(pair.module_path);
       pair.scale = config.scale_of(pair.module_path);
       total += pair.rank * (phi3::linear_in(model, kind) + phi3::linear_out(model, kind));
+      magnitudes_ += config.use_dora ? phi3::linear_out(model, kind) : 0;
       index_[static_cast<size_t>(layer)][static_cast<size_t>(kind)] = static_cast<int64_t>(pairs_.size());
       pairs_.push_back(std::move(pair));
     }
   }
+  total += magnitudes_;
   const int64_t pair_total = total;
   const int64_t whole_size = model.vocab_size * model.hidden_size;
   for (const auto module : phi3::kWholeModules) {
@@ -111,14 +90,22 @@ LoraAdapters::LoraAdapters(const phi3::ModelConfig& model, const phi3::AdapterCo
   plan::StepShape shape;
   shape.element_size = c10::elementSize(compute_dtype);
   shape.wide_size = c10::elementSize(master_dtype);
+  shape.magnitudes = magnitudes_;
   const auto buffers = plan::declare_adapter(total, shape);
   const auto block = arena_->part(plan::Part::kAdapter, buffers.bytes);
   parameters_ = view(block, buffers.parameters, master_dtype, total);
   gradients_ = view(block, buffers.gradients, master_dtype, total);
   compute_ = compute_dtype == master_dtype ? parameters_ : view(block, buffers.copy, compute_dtype, total);
   gradients_.zero_();
+  at::Tensor norms, factors, base_squares;
+  if (magnitudes_ > 0) {
+    norms = view(block, buffers.norms, master_dtype, magnitudes_);
+    factors = view(block, buffers.factors, master_dtype, magnitudes_);
+    base_squares = view(block, buffers.base_squares, at::kDouble, magnitudes_);
+  }
   const auto start = at::zeros({pair_total}, at::dtype(master_dtype));  // on the host
   int64_t offset = 0;
+  int64_t outputs = 0;  // before the pair's
   for (auto& pair : pairs_) {
     const int64_t in = phi3::linear_in(model, pair.kind);
     const int64_t out = phi3::linear_out(model, pair.kind);
@@ -139,7 +126,17 @@ LoraAdapters::LoraAdapters(const phi3::ModelConfig& model, const phi3::AdapterCo
     offset = b_offset + out * pair.rank;
     runs_.push_back({ParameterKind::kA, pair.rank * in});
     runs_.push_back({ParameterKind::kB, out * pair.rank});
-    const Stream stream(seed, pair.module_path);
+    if (magnitudes_ > 0) {
+      pair.magnitude = parameters_.narrow(0, offset, out);
+      pair.grad_magnitude = gradients_.narrow(0, offset, out);
+      pair.norm = norms.narrow(0, outputs, out);
+      pair.factor = factors.narrow(0, outputs, out);
+      pair.base_square = base_squares.narrow(0, outputs, out);
+      runs_.push_back({ParameterKind::kB, out});
+      offset += out;
+      outputs += out;
+    }
+    const RandomStream stream(seed, pair.module_path);
     if (master_dtype == at::kDouble) {
       fill_a<double>(start_a, stream, gaussian);
     } else {
@@ -158,6 +155,21 @@ LoraAdapters::LoraAdapters(const phi3::ModelConfig& model, const phi3::AdapterCo
     offset += whole_size;
   }
   ops::backend().memory.upload(parameters_.narrow(0, 0, pair_total), start.data_ptr());
+  refresh_compute_copies();
+}
+
+void LoraAdapters::start_from_base(const at::Tensor& flat) {
+  require(flat.numel() == count() && flat.scalar_type() == parameters_.scalar_type(), "a start for every parameter");
+  initial_ = flat.contiguous();
+  const auto of = [&](const at::Tensor& part) {
+    return initial_.narrow(0, part.storage_offset() - parameters_.storage_offset(), part.numel()).view(part.sizes());
+  };
+  for (auto& pair : pairs_) {
+    pair.initial_a = of(pair.a);
+    pair.initial_b = of(pair.b);
+    ops::backend().memory.upload(pair.a, pair.initial_a.data_ptr());
+    ops::backend().memory.upload(pair.b, pair.initial_b.data_ptr());
+  }
   refresh_compute_copies();
 }
 

@@ -7,11 +7,18 @@
 
 #include "phi3tune/core/error.h"
 #include "phi3tune/ops/backend.h"
+#include "phi3tune/ops/magnitude.h"
 
 namespace phi3tune::model {
 
 using phi3::LinearKind;
 using plan::SavedActivations;
+
+namespace {
+
+ops::LowRank low_rank(const LoraPair& pair) { return {pair.compute_a, pair.compute_b, pair.scale}; }
+
+}  // namespace
 
 Network::Network(const phi3::ModelFolder& folder, const Phi3Options& options, std::shared_ptr<Arena> arena)
     : config_(folder.config()),
@@ -31,14 +38,31 @@ void Network::attach(LoraAdapters* adapters) {
     lowest_ = adapters->pairs().front().layer;  // offloaded inputs come back one by one, down to the first
   }
   shape_.ranks.clear();
+  shape_.magnitudes = 0;
   if (adapters != nullptr) {
     shape_.ranks = ranks_of(config_, adapters->config());
     require(!shape_.extended || options_.ranks == shape_.ranks, "weights were loaded with room for these adapters");
+    shape_.magnitudes = adapters->magnitudes();
     weights_.adapter_changed(*adapters);
+    dora_.attach(*adapters);
+    if (adapters->wants_magnitudes()) {
+      for (const auto& pair : adapters->pairs()) {
+        dora_.start(pair, weights_.linear(pair.layer, pair.kind, &pair).matrix);
+      }
+      adapters->magnitudes_given();
+      adapters->refresh_compute_copies();
+    }
   }
 }
 
-void Network::adapter_changed() { weights_.adapter_changed(*adapters_); }
+void Network::adapter_changed() {
+  weights_.adapter_changed(*adapters_);
+  dora_.parameters_changed();
+}
+
+const at::Tensor& Network::dora_factors(const LoraPair& pair) {
+  return dora_.known(pair) ? pair.factor : dora_.of(pair, weights_.linear(pair.layer, pair.kind, &pair).matrix);
+}
 
 const at::Tensor& Network::embedding() const {
   return trained_embedding_ == nullptr ? weights_.embedding() : trained_embedding_->compute;
@@ -114,9 +138,33 @@ void Network::adapted_linear(Pass& pass, int64_t layer, LinearKind kind, const a
     ops::linear(y, x, weight);
     return;
   }
+  if (adapter->magnitude.defined()) {
+    dora_linear(pass, *adapter, y, x);
+    return;
+  }
   ops::adapted_linear(y, pass.tensors.lora_product(layer, kind), x,
-                      branch_input(pass, dropout_key(pass, layer, kind), x), weight,
-                      {adapter->compute_a, adapter->compute_b, adapter->scale});
+                      branch_input(pass, dropout_key(pass, layer, kind), x), weight, low_rank(*adapter));
+}
+
+// With dropout PEFT leaves the base's own product whole and drops what is added to it:
+// y = W x + (k - 1) W d(x) + k s B A d(x) = W (x - d(x)) + k (W + s B A) d(x).
+void Network::dora_linear(Pass& pass, const LoraPair& pair, const at::Tensor& y, const at::Tensor& x) {
+  const auto weight = weights_.linear(pair.layer, pair.kind, &pair);
+  const auto& factor = dora_.of(pair, weight.matrix);
+  const auto product = pass.tensors.lora_product(pair.layer, pair.kind);
+  const auto key = dropout_key(pass, pair.layer, pair.kind);
+  if (key.p == 0.0) {
+    ops::adapted_linear(y, product, x, x, weight, low_rank(pair));
+    ops::scale_columns(y, y, factor);
+    return;
+  }
+  auto dropped = branch_input(pass, key, x);
+  auto scaled = pass.tensors.scaled(y.size(1));
+  ops::adapted_linear(scaled, product, dropped, dropped, weight, low_rank(pair));
+  ops::scale_columns(scaled, scaled, factor);
+  at::sub_out(dropped, x, dropped);
+  ops::linear(y, dropped, weight);
+  ops::add(y, y, scaled);
 }
 
 // The layer's input is the residual after the layer below plus what that layer's down_proj left in delta.
@@ -229,9 +277,10 @@ at::Tensor Network::all_logits(Pass& pass) {
 
 void Network::output_gradient(Pass& pass, int64_t layer, LinearKind kind, const at::Tensor& dy) {
   if (const auto* adapter = pair(layer, kind)) {
-    ops::lora_output_gradient(adapter->grad_b, d_lora(pass, dy, *adapter), dy, pass.tensors.lora_product(layer, kind),
-                              weights_.linear(layer, kind, adapter),
-                              {adapter->compute_a, adapter->compute_b, adapter->scale});
+    const auto gradient = adapter->magnitude.defined() ? scaled_gradient(pass, *adapter, dy) : dy;
+    ops::lora_output_gradient(adapter->grad_b, d_lora(pass, dy, *adapter), gradient,
+                              pass.tensors.lora_product(layer, kind), weights_.linear(layer, kind, adapter),
+                              low_rank(*adapter));
   }
 }
 
@@ -242,16 +291,55 @@ void Network::input_gradient(Pass& pass, int64_t layer, LinearKind kind, const a
     ops::linear_input_gradient(dx, dy, weight);
     return;
   }
+  if (adapter->magnitude.defined()) {
+    dora_input_gradient(pass, *adapter, dx, dy);
+    return;
+  }
   ops::adapted_input_gradient(dx, pass.tensors.dropped(dx.size(1)), dy, d_lora(pass, dy, *adapter), weight,
-                              {adapter->compute_a, adapter->compute_b, adapter->scale}, pass.documents,
-                              dropout_key(pass, layer, kind));
+                              low_rank(*adapter), pass.documents, dropout_key(pass, layer, kind));
 }
 
 void Network::weight_gradient(Pass& pass, int64_t layer, LinearKind kind, const at::Tensor& dy, const at::Tensor& x) {
   if (const auto* adapter = pair(layer, kind)) {
-    ops::lora_input_weight_gradient(adapter->grad_a, d_lora(pass, dy, *adapter),
-                                    branch_input(pass, dropout_key(pass, layer, kind), x));
+    const auto branch = branch_input(pass, dropout_key(pass, layer, kind), x);
+    ops::lora_input_weight_gradient(adapter->grad_a, d_lora(pass, dy, *adapter), branch);
+    if (adapter->magnitude.defined()) {
+      magnitude_gradient(pass, *adapter, dy, branch);
+    }
   }
+}
+
+// The gradient of W + s B A's product: dy may be the residual's and must stay.
+at::Tensor Network::scaled_gradient(Pass& pass, const LoraPair& pair, const at::Tensor& dy) {
+  auto scaled = pass.tensors.scaled(dy.size(1));
+  ops::scale_columns(scaled, dy, dora_factors(pair));
+  return scaled;
+}
+
+void Network::dora_input_gradient(Pass& pass, const LoraPair& pair, const at::Tensor& dx, const at::Tensor& dy) {
+  const auto weight = weights_.linear(pair.layer, pair.kind, &pair);
+  const auto du = d_lora(pass, dy, pair);
+  const auto scaled = scaled_gradient(pass, pair, dy);
+  const auto key = dropout_key(pass, pair.layer, pair.kind);
+  if (key.p == 0.0) {
+    ops::adapted_input_gradient(dx, {}, scaled, du, weight, low_rank(pair), pass.documents, key);
+    return;
+  }
+  scaled.sub_(dy);  // (k - 1) dy: what reaches W by way of d(x)
+  auto through_dropout = pass.tensors.dropped(dx.size(1));
+  ops::adapted_input_gradient(through_dropout, {}, scaled, du, weight, low_rank(pair), pass.documents, {});
+  ops::dropout(through_dropout, through_dropout, pass.documents, key);
+  ops::linear_input_gradient(dx, dy, weight);
+  ops::add(dx, dx, through_dropout);
+}
+
+// dm = sum over tokens of dy * (W + s B A) d(x) / n.
+void Network::magnitude_gradient(Pass& pass, const LoraPair& pair, const at::Tensor& dy, const at::Tensor& branch) {
+  const auto weight = weights_.linear(pair.layer, pair.kind, &pair);
+  const auto product = pass.tensors.scaled(dy.size(1));
+  ops::adapted_linear(product, pass.tensors.lora_product(pair.layer, pair.kind), branch, branch, weight,
+                      low_rank(pair));
+  ops::column_products(pair.grad_magnitude, dy, product, pair.norm);
 }
 
 // What the layer's policy did not keep, unless it still lies in the shared place. All but down_proj: the layer's output

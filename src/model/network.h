@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "base_weights.h"
+#include "dora.h"
 #include "phi3tune/model/arena.h"
 #include "phi3tune/model/batch.h"
 #include "phi3tune/model/lora.h"
@@ -54,6 +55,8 @@ class Network {
   BaseWeights& weights() noexcept { return weights_; }
   RotaryTable& rotary() noexcept { return rotary_; }
   Arena& arena() noexcept { return *arena_; }
+  // With DoRA: magnitude / norm of an adapted linear's outputs, [out] wide.
+  const at::Tensor& dora_factors(const LoraPair& pair);
 
  private:
   // Forward, in the order of a layer. Each linear's output is added to the residual by the norm that follows.
@@ -72,6 +75,12 @@ class Network {
   void output_gradient(Pass& pass, int64_t layer, phi3::LinearKind kind, const at::Tensor& dy);
   void input_gradient(Pass& pass, int64_t layer, phi3::LinearKind kind, const at::Tensor& dx, const at::Tensor& dy);
   void weight_gradient(Pass& pass, int64_t layer, phi3::LinearKind kind, const at::Tensor& dy, const at::Tensor& x);
+
+  // The same with DoRA: the columns of an adapted linear are scaled.
+  void dora_linear(Pass& pass, const LoraPair& pair, const at::Tensor& y, const at::Tensor& x);
+  void dora_input_gradient(Pass& pass, const LoraPair& pair, const at::Tensor& dx, const at::Tensor& dy);
+  void magnitude_gradient(Pass& pass, const LoraPair& pair, const at::Tensor& dy, const at::Tensor& branch);
+  at::Tensor scaled_gradient(Pass& pass, const LoraPair& pair, const at::Tensor& dy);
 
   // Offloaded inputs of layers.
   bool offloads(const Pass& pass) const { return pass.training && offload_; }
@@ -103,6 +112,7 @@ class Network {
   int64_t lowest_ = 0;  // trained layer: the backward ends there
   const WholeWeight* trained_embedding_ = nullptr;
   const WholeWeight* trained_head_ = nullptr;
+  DoraFactors dora_;
   // The layer whose values lie in the place that layers share.
   struct Holders {
     int64_t qkv = -1, attention = -1, gate_up = -1;

@@ -40,6 +40,13 @@ at::Tensor StepTensors::dropped(int64_t columns) const {
   return model::view(block_, buffers_.dropped.offset, compute_dtype_, buffers_.dropped.rows, columns, columns);
 }
 
+at::Tensor StepTensors::scaled(int64_t columns) const {
+  if (buffers_.scaled.rows == 0) {
+    return {};
+  }
+  return model::view(block_, buffers_.scaled.offset, compute_dtype_, buffers_.scaled.rows, columns, columns);
+}
+
 at::Tensor StepTensors::d_lora(const at::Tensor& dy, int64_t rank, bool extended) const {
   if (extended) {
     return dy.as_strided({dy.size(0), rank}, dy.strides(), dy.storage_offset() + dy.size(1));

@@ -40,6 +40,8 @@ class StepTensors {
   at::Tensor hidden() const { return view(buffers_.hidden); }
   // [M, columns], undefined without dropout.
   at::Tensor dropped(int64_t columns) const;
+  // [M, columns], undefined without DoRA and outside training.
+  at::Tensor scaled(int64_t columns) const;
   at::Tensor d_residual() const { return view(buffers_.d_residual); }
   at::Tensor d_normed() const { return view(buffers_.d_normed); }
   at::Tensor d_hidden() const { return view(buffers_.d_hidden); }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 
 #include "phi3/containment.h"
 #include "phi3/faults.h"
@@ -48,7 +49,6 @@ void refuse_what_we_cannot_hold(const Json& json, Fields& fields) {
     const char* why;
   };
   constexpr Refused kRefused[] = {
-      {"use_dora", "a DoRA adapter; only LoRA can be read"},
       {"use_qalora", "a QA-LoRA adapter; only LoRA can be read"},
       {"use_bdlora", "a BD-LoRA adapter; only LoRA can be read"},
       {"kasa_config", "a KaSA adapter; only LoRA can be read"},
@@ -249,7 +249,10 @@ int64_t adapter_parameters(const ModelConfig& model, const AdapterConfig& config
     for (int k = 0; k < kLinearKinds; ++k) {
       const auto kind = static_cast<LinearKind>(k);
       const auto path = linear_path(layer, kind);
-      total += config.targets(path) ? config.rank_of(path) * (linear_in(model, kind) + linear_out(model, kind)) : 0;
+      if (config.targets(path)) {
+        total += config.rank_of(path) * (linear_in(model, kind) + linear_out(model, kind));
+        total += config.use_dora ? linear_out(model, kind) : 0;
+      }
     }
   }
   for (const auto module : kWholeModules) {
@@ -285,6 +288,7 @@ AdapterConfig parse_adapter_config(const Json& json, const std::string& place) {
     fields.fault("lora_dropout", "found {}, wanted a number from 0 to below 1", config.dropout);
   }
   config.use_rslora = fields.boolean("use_rslora").value_or(false);
+  config.use_dora = fields.boolean("use_dora").value_or(false);
   config.base_model_name_or_path = fields.text("base_model_name_or_path").value_or("");
   read_targets(fields, config);
   read_layers(fields, config);
@@ -341,11 +345,25 @@ std::string adapter_config_text(const AdapterConfig& config) {
   json["revision"] = nullptr;
   json["target_modules"] = config.target_regex.empty() ? Json(config.target_modules) : Json(config.target_regex);
   json["task_type"] = "CAUSAL_LM";
-  json["use_dora"] = false;
+  json["use_dora"] = config.use_dora;
   json["use_rslora"] = config.use_rslora;
   constexpr int kIndent = 2;
   constexpr bool kOnlyAscii = true;  // as json.dumps writes
   return json.dump(kIndent, ' ', kOnlyAscii);
+}
+
+AdapterConfig with_doubled_rank(AdapterConfig config) {
+  // alpha / r keeps its value when both double; alpha / sqrt(r) when alpha grows by sqrt(2).
+  const double factor = config.use_rslora ? std::numbers::sqrt2 : 2.0;
+  config.rank *= 2;
+  config.alpha *= factor;
+  for (auto& [pattern, rank] : config.rank_pattern) {
+    rank *= 2;
+  }
+  for (auto& [pattern, alpha] : config.alpha_pattern) {
+    alpha *= factor;
+  }
+  return config;
 }
 
 std::string lora_tensor_name(const std::string& module_path, char a_or_b) {
@@ -354,6 +372,10 @@ std::string lora_tensor_name(const std::string& module_path, char a_or_b) {
 
 std::string whole_tensor_name(WholeModule module) {
   return std::string("base_model.model.") + whole_module_path(module) + ".weight";
+}
+
+std::string magnitude_tensor_name(const std::string& module_path) {
+  return "base_model.model." + module_path + ".lora_magnitude_vector";
 }
 
 }  // namespace phi3tune::phi3

@@ -67,7 +67,7 @@ void check_finite(const io::SafetensorsFile& file, const io::TensorEntry& entry,
 
 struct TensorName {
   std::string module;
-  char half;  // 'A' or 'B'
+  char part;  // 'A', 'B', or 'M' for a magnitude
 };
 
 std::optional<TensorName> parse_name(std::string_view name) {
@@ -82,6 +82,10 @@ std::optional<TensorName> parse_name(std::string_view name) {
       name.remove_suffix(suffix.size());
       return TensorName{std::string(name), half};
     }
+  }
+  if (constexpr std::string_view kSuffix = ".lora_magnitude_vector"; name.ends_with(kSuffix)) {
+    name.remove_suffix(kSuffix.size());
+    return TensorName{std::string(name), 'M'};
   }
   return std::nullopt;
 }
@@ -111,12 +115,21 @@ void check_module(const AdapterModule& module, const AdapterConfig& config, cons
     faults.add(file, "{} is adapted, but target_modules of adapter_config.json does not name it", module.path);
   }
   if (module.a == nullptr || module.b == nullptr) {
-    faults.add(file, "{}: lora_{} is there, lora_{} is missing", module.path, module.a == nullptr ? 'B' : 'A',
+    const bool neither = module.a == nullptr && module.b == nullptr;
+    faults.add(file, "{}: lora_{} is there, lora_{} is missing", module.path,
+               neither               ? "magnitude_vector"
+               : module.a == nullptr ? "B"
+                                     : "A",
                module.a == nullptr ? 'A' : 'B');
     return;
   }
-  for (const auto* half : {module.a, module.b}) {
-    if (half->dtype != io::DType::kF32 && half->dtype != io::DType::kBF16 && half->dtype != io::DType::kF16) {
+  if (config.use_dora != (module.magnitude != nullptr)) {
+    faults.add(file, "{}: lora_magnitude_vector is {}, and use_dora of adapter_config.json is {}", module.path,
+               config.use_dora ? "missing" : "there", config.use_dora);
+  }
+  for (const auto* half : {module.a, module.b, module.magnitude}) {
+    if (half != nullptr && half->dtype != io::DType::kF32 && half->dtype != io::DType::kBF16 &&
+        half->dtype != io::DType::kF16) {
       faults.add(file, "{}: dtype {}, wanted F32, BF16 or F16", half->name, io::dtype_name(half->dtype));
     }
   }
@@ -126,6 +139,9 @@ void check_module(const AdapterModule& module, const AdapterConfig& config, cons
   }
   if (module.b->shape.size() != 2 || module.b->shape[1] != rank) {
     faults.add(file, "{}: shape [{}], wanted [out, {}]", module.b->name, fmt::join(module.b->shape, ", "), rank);
+  } else if (module.magnitude != nullptr && module.magnitude->shape != std::vector<int64_t>{module.b->shape[0]}) {
+    faults.add(file, "{}: shape [{}], wanted [{}]", module.magnitude->name, fmt::join(module.magnitude->shape, ", "),
+               module.b->shape[0]);
   }
 }
 
@@ -155,7 +171,7 @@ AdapterFolder AdapterFolder::open(const std::string& folder) {
     check_finite(adapter.file_, entry, faults);
     auto& module = modules[name->module];
     module.path = name->module;
-    (name->half == 'A' ? module.a : module.b) = &entry;
+    (name->part == 'A' ? module.a : name->part == 'B' ? module.b : module.magnitude) = &entry;
   }
   if (modules.empty() && faults.empty()) {
     faults.add(file, "no tensors, wanted LoRA pairs");

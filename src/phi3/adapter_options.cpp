@@ -127,6 +127,7 @@ AdapterConfig adapter_config_for(const config::LoraOptions& options, const Model
   adapter.alpha = options.alpha;
   adapter.dropout = options.dropout;
   adapter.use_rslora = options.use_rslora;
+  adapter.use_dora = options.use_dora;
   adapter.rank_pattern = options.rank_pattern;
   adapter.alpha_pattern = options.alpha_pattern;
   adapter.modules_to_save = options.modules_to_save;

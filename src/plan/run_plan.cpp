@@ -108,6 +108,11 @@ AdapterBuffers declare_adapter(int64_t parameters, const StepShape& step) {
   if (step.element_size != step.wide_size) {
     buffers.copy = walk.take(parameters, step.element_size);
   }
+  if (step.magnitudes > 0) {
+    buffers.norms = walk.take(step.magnitudes, step.wide_size);
+    buffers.factors = walk.take(step.magnitudes, step.wide_size);
+    buffers.base_squares = walk.take(step.magnitudes, sizeof(double));
+  }
   buffers.bytes = walk.bytes();
   return buffers;
 }

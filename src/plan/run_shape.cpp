@@ -44,6 +44,11 @@ RunShape run_shape(const config::RunOptions& run, const phi3::ModelConfig& model
   step.element_size = device.element_size;
   step.dropout = adapter.dropout > 0;
   step.extended = device.gpu;
+  if (adapter.use_dora && device.gpu) {
+    throw ConfigError(
+        "use_dora: DoRA adapters train on the CPU yet, found a GPU; write device: cpu, or take use_dora out");
+  }
+  const bool from_base = run.lora.init == config::LoraOptions::Init::kPissa && run.lora.init_adapter.empty();
   step.ranks.resize(static_cast<size_t>(model.num_layers));
   for (int64_t layer = 0; layer < model.num_layers; ++layer) {
     for (int kind = 0; kind < phi3::kLinearKinds; ++kind) {
@@ -51,6 +56,9 @@ RunShape run_shape(const config::RunOptions& run, const phi3::ModelConfig& model
       const auto path = phi3::linear_path(layer, linear);
       const int64_t rank = adapter.targets(path) ? adapter.rank_of(path) : 0;
       step.ranks[static_cast<size_t>(layer)][static_cast<size_t>(kind)] = rank;
+      shape.weights.changed +=
+          from_base && rank > 0 ? phi3::linear_in(model, linear) * phi3::linear_out(model, linear) : 0;
+      step.magnitudes += adapter.use_dora && rank > 0 ? phi3::linear_out(model, linear) : 0;
     }
   }
   shape.parameters = phi3::adapter_parameters(model, adapter);
@@ -130,6 +138,10 @@ HostWeights host_weights(const phi3::ModelConfig& model, const WeightShape& weig
     } else {
       add(model.num_layers * out * in);
     }
+  }
+  if (as_is && !weights.quantize) {
+    bytes.mapped -= static_cast<size_t>(weights.changed) * element_size;
+    bytes.held += static_cast<size_t>(weights.changed) * element_size;
   }
   return bytes;
 }

@@ -135,6 +135,16 @@ void take_inputs(StepWalk& walk, const phi3::ModelConfig& config, const StepShap
   buffers.sine = walk.take_wide(m, config.rotary_dim / 2);
 }
 
+int64_t most_adapted_outputs(const phi3::ModelConfig& config, const StepShape& shape) {
+  int64_t most = 0;
+  for (const auto& layer : shape.ranks) {
+    for (size_t kind = 0; kind < layer.size(); ++kind) {
+      most = layer[kind] > 0 ? std::max(most, phi3::linear_out(config, static_cast<LinearKind>(kind))) : most;
+    }
+  }
+  return most;
+}
+
 void take_backward(StepWalk& walk, const phi3::ModelConfig& config, const StepShape& shape, const Room& room,
                    StepBuffers& buffers) {
   const int64_t m = shape.tokens;
@@ -221,6 +231,9 @@ StepBuffers declare_step_buffers(const phi3::ModelConfig& config, const StepShap
   if (shape.dropout && training) {
     buffers.dropped =
         walk.take(shape.tokens, std::max({config.hidden_size, config.intermediate_size, config.q_size()}));
+  }
+  if (shape.magnitudes > 0 && training) {
+    buffers.scaled = walk.take(shape.tokens, most_adapted_outputs(config, shape));
   }
   if (training) {
     take_backward(walk, config, shape, room, buffers);

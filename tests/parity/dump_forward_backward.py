@@ -50,6 +50,9 @@ def fresh_adapter(model, rank=4, alpha=8, rslora=False, dora=False, seed=7, roun
             if "lora_A" in name or "lora_B" in name:
                 value = torch.randn(p.shape, generator=generator) * (0.05 if "lora_B" in name else p.shape[1] ** -0.5)
                 p.copy_(value.bfloat16() if round_to_bf16 else value)
+            elif "lora_magnitude" in name:  # away from the norms, which would make every factor nearly one
+                value = p * (1 + 0.2 * torch.randn(p.shape, generator=generator))
+                p.copy_(value.bfloat16() if round_to_bf16 else value)
     return model
 
 
@@ -94,7 +97,8 @@ def forward_backward(model, batch):
         out["cu_seqlens"] = batch["cu_seqlens"]
     for name, p in model.named_parameters():
         if p.requires_grad:
-            out["grad." + name.replace(".default", "")] = p.grad.clone()
+            key = name.replace(".default", "").replace(".lora_magnitude_vector.weight", ".lora_magnitude_vector")
+            out["grad." + key] = p.grad.clone()
     return {k: v.contiguous() for k, v in out.items()}
 
 

@@ -3,8 +3,8 @@
     scripts/parity_python tests/parity/live_network.py --dump build/bin/parity_dump [--work FOLDER]
 
 Fresh tiny models (another seed and larger than those of tests/references), sharded and not, both spellings of config.json;
-documents packed and padded, on either side of LongRoPE's change of table and of the window; rsLoRA; bases quantised by
-bitsandbytes and by our program. Prints a line a comparison and 'N passed, N failed'; exit status 1 if any failed.
+documents packed and padded, on either side of LongRoPE's change of table and of the window; rsLoRA; DoRA; bases quantised
+by bitsandbytes and by our program. Prints a line a comparison and 'N passed, N failed'; exit status 1 if any failed.
 
 What is held to what ("relative" is max|a-b| / max|b|):
     fp64    to exact.py, <= 1e-9
@@ -86,13 +86,13 @@ class Side:
         return fb.forward_backward(adapted, batch)
 
 
-def make(work, kind, old, shard="50GB", rslora=False):
-    folder, adapter = os.path.join(work, kind), os.path.join(work, kind + "-adapter")
+def make(work, kind, old, shard="50GB", rslora=False, dora=False):
+    folder, adapter = os.path.join(work, kind), os.path.join(work, kind + ("-dora" if dora else "-adapter"))
     model = make_tiny_model.build(kind, **SHAPE)
     model.save_pretrained(folder, max_shard_size=shard)
     if old:
         make_tiny_model.old_spelling(folder)
-    fb.fresh_adapter(model, rank=6, alpha=9, rslora=rslora, round_to_bf16=True).save_pretrained(adapter)
+    fb.fresh_adapter(model, rank=6, alpha=9, rslora=rslora, dora=dora, round_to_bf16=True).save_pretrained(adapter)
     return folder, adapter
 
 
@@ -173,7 +173,10 @@ def main():
                                          ("partial", False, "300KB", True)):
             folders[kind] = make(work, kind, old, shard, rslora)
             check_network(side, checks, kind, *folders[kind])
+        dora = make(work, "gqa", False, dora=True)
+        check_network(side, checks, "gqa dora", *dora)
         check_quantised(side, checks, work, *folders["gqa"])
+        check_quantised(side, checks, work, *dora)
     print(f"{checks.passed} passed, {checks.failed} failed")
     sys.exit(1 if checks.failed else 0)
 

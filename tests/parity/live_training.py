@@ -4,12 +4,14 @@
 
 A tiny model with the small SentencePiece tokenizer of tests/references, 34 conversations of data/medicine, an initial adapter
 made by PEFT (lora_model_dir). Our program trains 50 steps from the JSONL file; the Python side trains on the ids and labels that
-`data preview --json` shows. Compared, for LoRA over the fp32 base and for QLoRA over one that bitsandbytes quantised:
+`data preview --json` shows. Compared, for LoRA and DoRA over the fp32 base and over one that bitsandbytes quantised:
     every step: loss <= 1e-4, trained tokens equal, learning rate <= 1e-12, gradient norm <= 1e-3 of itself
     evaluation loss before step 1 <= 1e-5 (so PEFT's adapter was read right)
     the result, and that of LoRA+ with noise, chosen layers and modules trained whole: opens in PEFT with every tensor used,
     logits <= 1e-5 of ours; the same run again and the run that recomputes its
     blocks write the same bytes
+And for a run that starts as PiSSA: its result, a LoRA, opens in PEFT over the base as it was, with the logits that ours has
+there <= 1e-5 and the loss of the run's last evaluation <= 1e-5.
 Prints a line a comparison and 'N passed, N failed'; exit status 1 if any failed.
 """
 import argparse, json, os, shutil, subprocess, sys, tempfile
@@ -24,6 +26,7 @@ from live_network import Checks, Side, relative
 SOURCE = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir, os.pardir))
 TOKENIZER = os.path.join(SOURCE, "tests", "references", "tokenizers", "spm_like")
 VOCAB, ROWS, STEPS = 1664, 34, 50
+METHODS = ["lora", "qlora", "dora", "qdora", "pissa"]
 PACE = dict(micro=2, accumulate=4, lr=5e-3, warmup=5, weight_decay=0.1, clip=1.0)
 
 
@@ -39,6 +42,8 @@ def make_models(work):
     model = make_tiny_model.build("gqa", seed=5, vocab=VOCAB)
     model.save_pretrained(plain)
     fb.fresh_adapter(model, rank=4, alpha=8).save_pretrained(adapter)
+    fresh = make_tiny_model.build("gqa", seed=5, vocab=VOCAB)
+    fb.fresh_adapter(fresh, rank=4, alpha=8, dora=True).save_pretrained(os.path.join(work, "dora-adapter"))
     settings = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
                                   bnb_4bit_compute_dtype=torch.float32)
     AutoModelForCausalLM.from_pretrained(plain, dtype=torch.float32, quantization_config=settings).save_pretrained(quantised)
@@ -140,7 +145,7 @@ def trl_curve(model, adapter, data):
 def check_method(checks, side, args, work, method, model, adapter):
     folder = lambda run_name: os.path.join(work, f"{method}-{run_name}")
     train, validation = (os.path.join(work, name) for name in ("train.jsonl", "validation.jsonl"))
-    base = dict(base_model=model, adapter=method, lora_model_dir=adapter)
+    base = dict(base_model=model, adapter="qlora" if method.startswith("q") else "lora", lora_model_dir=adapter)
     common = dict(**base, datasets=[{"path": train, "type": "chat_template"}],
                   test_datasets=[{"path": validation, "type": "chat_template"}], eval_on_start=True)
     config = write_config(folder("run.json"), output_dir=folder("run"), **common)
@@ -179,11 +184,26 @@ def check_settings(checks, side, args, work, model):
     check_adapter(checks, side, "settings", model, os.path.join(output, "adapter"), rows)
 
 
+def check_pissa(checks, side, args, work, model):
+    folder = lambda name: os.path.join(work, f"pissa-{name}")
+    sets = {name: [{"path": os.path.join(work, f"{name}.jsonl"), "type": "chat_template"}] for name in ("train", "validation")}
+    common = dict(base_model=model, adapter="lora", lora_init="pissa", lora_r=4, lora_alpha=8)
+    run([args.program, "train", "--config", write_config(folder("run.json"), output_dir=folder("run"), datasets=sets["train"],
+                                                         test_datasets=sets["validation"], **common)])
+    with open(os.path.join(folder("run"), "metrics.jsonl")) as lines:
+        evaluations = [m["eval_loss"] for m in json_lines(lines.read()) if "eval_loss" in m]
+    held_out = write_config(folder("held_out.json"), output_dir=folder("none"), datasets=sets["validation"], **common)
+    held_out = preview(args.program, held_out, 1000, folder("held_out.jsonl"))
+    result = os.path.join(folder("run"), "adapter")
+    checks.hold("pissa last evaluation, over the base as it was", abs(evaluations[-1] - evaluation_loss(model, result, held_out)), 1e-5)
+    check_adapter(checks, side, "pissa", model, result, held_out)
+
+
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--program", required=True, help="phi3-tune")
     ap.add_argument("--dump", required=True, help="the program parity_dump")
-    ap.add_argument("--methods", nargs="+", default=["lora", "qlora"], choices=["lora", "qlora"])
+    ap.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
     ap.add_argument("--work", help="keep what is made in this folder")
     args = ap.parse_args()
     args.program, args.dump = os.path.abspath(args.program), os.path.abspath(args.dump)
@@ -198,7 +218,11 @@ def main():
         first_lines("train.jsonl", ROWS, os.path.join(work, "train.jsonl"))
         first_lines("validation.jsonl", 20, os.path.join(work, "validation.jsonl"))
         for method in args.methods:
-            check_method(checks, side, args, work, method, models[method], adapter)
+            if method == "pissa":
+                check_pissa(checks, side, args, work, models["lora"])
+                continue
+            start = os.path.join(work, "dora-adapter") if method.endswith("dora") else adapter
+            check_method(checks, side, args, work, method, models["qlora" if method.startswith("q") else "lora"], start)
         if "lora" in args.methods:
             check_settings(checks, side, args, work, models["lora"])
     print(f"{checks.passed} passed, {checks.failed} failed")

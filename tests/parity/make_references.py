@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 import dump_forward_backward as fb
-import dump_nf4, exact, loss_curve, make_tiny_model, nf4
+import dump_nf4, exact, loss_curve, make_tiny_model, nf4, philox_dropout
 
 OUT = os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir, "references")
 VOCAB, ORIGINAL, WINDOW = 96, 24, 16
@@ -148,6 +148,70 @@ def adapted_quantised(model, adapter, dtype):
         if "lora_" in name:
             p.data = p.data.to(dtype)
     return model
+
+
+def dora():
+    """DoRA over a 16-bit base, with dropout too, and over a quantised one."""
+    batch = batches("long")["packed"]
+    for kind in ("gqa", "mha"):
+        base = fb.load_base(path("models", kind), torch.float32, "sdpa")
+        adapter = fb.fresh_adapter(base, dora=True, round_to_bf16=True)
+        adapter.peft_config["default"].base_model_name_or_path = kind
+        folder = path("adapters", kind + "_dora")
+        shutil.rmtree(folder, ignore_errors=True)
+        adapter.save_pretrained(folder)
+        os.remove(os.path.join(folder, "README.md"))
+        sort_targets(os.path.join(folder, "adapter_config.json"))
+    keep = lambda run: {k: v for k, v in run.items() if k in ("logits", "loss") or k.startswith("grad.")}
+    base, adapter = path("models", "gqa"), path("adapters", "gqa_dora")
+    reference = fb.forward_backward(adapted(base, adapter, torch.float64), batch)
+    save(reference, "forward_backward", "gqa_dora.long.packed.float64.safetensors")
+    documents = [(1000 + i, n) for i, n in enumerate(DOCUMENTS["long"])]
+    dropped = philox_dropout.install(adapted(base, adapter, torch.float64), 0.25, 0, 1, documents)
+    dropped = fb.forward_backward(dropped, batch)
+    save({k: v for k, v in dropped.items() if k == "loss" or k.startswith("grad.")},
+         "forward_backward", "gqa_dora_dropout.long.packed.float64.safetensors")
+    exact.remove()
+    for dtype in (torch.float32, torch.bfloat16):
+        run = fb.forward_backward(adapted(base, adapter, dtype), batch)
+        print("gqa_dora", dtype, worst(run, reference), flush=True)
+        save(keep(run), "forward_backward", f"gqa_dora.long.packed.{str(dtype)[6:]}.safetensors")
+    from transformers import AutoModelForCausalLM
+    model = AutoModelForCausalLM.from_pretrained(path("models", "mha_nf4_float32"), dtype=torch.float32)
+    run = fb.forward_backward(adapted_quantised(model, path("adapters", "mha_dora"), torch.float32), batch)
+    save({**{k: v for k, v in reference.items() if k in ("input_ids", "labels", "cu_seqlens")}, **keep(run)},
+         "forward_backward", "mha_nf4_float32_dora.long.packed.float32.safetensors")
+
+
+def pissa():
+    """PEFT's PiSSA: its start, a forward and backward away from it, and its conversion to LoRA for the base as it was."""
+    import peft, tempfile
+    batch = batches("long")["packed"]
+    config = dict(r=4, lora_alpha=8, lora_dropout=0.0, target_modules=fb.TARGETS, task_type="CAUSAL_LM")
+    for name, init in (("gqa_pissa", "pissa"), ("gqa_pissa_niter", "pissa_niter_16")):
+        torch.manual_seed(11)
+        base = fb.load_base(path("models", "gqa"), torch.float32, "sdpa")
+        model = peft.get_peft_model(base, peft.LoraConfig(init_lora_weights=init, **config))
+        keys = {n: n.replace(".default", "") for n, p in model.named_parameters() if p.requires_grad}
+        out = {"start." + keys[n]: p.detach().clone() for n, p in model.named_parameters() if n in keys}
+        if init == "pissa":
+            with tempfile.TemporaryDirectory() as start:
+                model.peft_config["default"].init_lora_weights = True
+                model.peft_config["default"].base_model_name_or_path = "gqa"
+                model.save_pretrained(start)
+                generator = torch.Generator().manual_seed(13)
+                with torch.no_grad():
+                    for n, p in sorted(model.named_parameters()):
+                        if n in keys:
+                            p += 0.1 * p.abs().mean() * torch.randn(p.shape, generator=generator)
+                            out["trained." + keys[n]] = p.detach().clone()
+                out.update(fb.forward_backward(model, batch))
+                folder = path("adapters", name)
+                shutil.rmtree(folder, ignore_errors=True)
+                model.save_pretrained(folder, path_initial_model_for_weight_conversion=start)
+                os.remove(os.path.join(folder, "README.md"))
+                sort_targets(os.path.join(folder, "adapter_config.json"))
+        save(out, "forward_backward", f"{name}.long.packed.float32.safetensors")
 
 
 def nf4_tensors():
@@ -328,8 +392,8 @@ def whole_modules():
              "forward_backward", f"{kind}.{BATCHES[kind][-1]}.whole.{'_'.join(modules)}.safetensors")
 
 
-FAMILIES = {"models": models, "forward_backward": forward_backward, "qlora": qlora, "nf4": nf4_references,
-            "loss_curve": loss_curves, "data_order": data_order, "schedules": schedules, "adamw": adamw,
+FAMILIES = {"models": models, "forward_backward": forward_backward, "qlora": qlora, "dora": dora, "pissa": pissa,
+            "nf4": nf4_references, "loss_curve": loss_curves, "data_order": data_order, "schedules": schedules, "adamw": adamw,
             "loraplus": loraplus, "whole_modules": whole_modules}
 
 

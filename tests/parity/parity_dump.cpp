@@ -194,6 +194,9 @@ int run(const Arguments& arguments) {
   for (const auto& pair : adapters.pairs()) {
     dump.add("grad." + phi3::lora_tensor_name(pair.module_path, 'A'), pair.grad_a);
     dump.add("grad." + phi3::lora_tensor_name(pair.module_path, 'B'), pair.grad_b);
+    if (pair.magnitude.defined()) {
+      dump.add("grad." + phi3::magnitude_tensor_name(pair.module_path), pair.grad_magnitude);
+    }
   }
   dump.write(arguments.at("out"));
   fmt::print("{{\"loss\": {}, \"targets\": {}}}\n", sums.weighted_loss / sums.weight, targets);

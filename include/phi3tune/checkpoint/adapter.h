@@ -42,4 +42,8 @@ void require_own_adapter(const std::string& folder, const AdapterFiles& files);
 // scales that differ come in one CheckpointError. So does a folder that holds pickles only.
 void load_adapter(const std::string& folder, model::LoraAdapters& adapters);
 
+// The start of an adapter that was saved beside it (PiSSA): flat, for LoraAdapters::start_from_base. Throws
+// CheckpointError.
+at::Tensor read_start(const std::string& folder, const model::LoraAdapters& adapters);
+
 }  // namespace phi3tune::checkpoint

@@ -23,6 +23,7 @@ struct LoraOptions {
   double alpha = 32.0;  // the update is scaled by alpha / rank, or alpha / sqrt(rank) with use_rslora
   double dropout = 0.0;
   bool use_rslora = false;
+  bool use_dora = false;                                  // a trained magnitude for every row of W + update
   std::vector<std::string> target_modules{"all-linear"};  // names; "all-linear"; split names are mapped to fused ones
   std::string target_regex;                               // instead of the list
   std::vector<std::string> exclude_modules;
@@ -31,8 +32,9 @@ struct LoraOptions {
   std::vector<std::pair<std::string, int64_t>> rank_pattern;
   std::vector<std::pair<std::string, double>> alpha_pattern;
   std::vector<std::string> modules_to_save;  // embed_tokens, lm_head
-  enum class Init { kDefault, kGaussian } init = Init::kDefault;
-  std::string init_adapter;  // lora_model_dir: continue from this PEFT folder; empty: fresh
+  enum class Init { kDefault, kGaussian, kPissa } init = Init::kDefault;
+  int64_t pissa_iterations = -1;  // of the randomised decomposition; -1: the exact one
+  std::string init_adapter;       // lora_model_dir: continue from this PEFT folder; empty: fresh
 };
 
 // How the next token is taken from the logits. Temperature 0 is greedy: the largest logit, the lowest id where two are

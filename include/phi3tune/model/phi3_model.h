@@ -37,6 +37,8 @@ struct Phi3Options {
   // Of the adapters that will be attached, so that weights leave room for them where the back end multiplies both in
   // one product. Empty: no room.
   Ranks ranks;
+  // Adapters that started as the base's principal part (PiSSA): the base is held without those starts. Null: as it is.
+  const LoraAdapters* principal = nullptr;
 };
 
 // What the plan needs to know about weights that are loaded with these options.

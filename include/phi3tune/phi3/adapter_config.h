@@ -1,4 +1,4 @@
-// adapter_config.json as PEFT writes and reads it (LoRA only).
+// adapter_config.json as PEFT writes and reads it (LoRA and DoRA).
 #pragma once
 
 #include <array>
@@ -23,6 +23,7 @@ struct AdapterConfig {
   double alpha = 8.0;  // "lora_alpha"
   double dropout = 0.0;
   bool use_rslora = false;
+  bool use_dora = false;  // beside A and B a magnitude [out]: y = magnitude / ||W + s B A||_row * (W + s B A) x
   std::vector<std::string>
       target_modules;        // module names or paths; a list entry matches a path that equals it or ends in "." + it
   std::string target_regex;  // instead of the list: a full match over the module path
@@ -43,19 +44,25 @@ struct AdapterConfig {
   bool trains_whole(WholeModule module) const;
 };
 
-// Of all pairs and whole modules.
+// Of all pairs, magnitudes and whole modules.
 int64_t adapter_parameters(const ModelConfig& model, const AdapterConfig& config);
 
-// Throws CheckpointError: not LoRA, DoRA, bias, other modules_to_save, lora_bias or another method we cannot hold;
-// wrong types.
+// Throws CheckpointError: not LoRA, bias, other modules_to_save, lora_bias or another method we cannot hold; wrong
+// types.
 AdapterConfig parse_adapter_config(const io::Json& json, const std::string& place);
 AdapterConfig read_adapter_config(const std::string& folder);
 // The portable set of keys that old and new readers accept, sorted, 2-space indent, newline-free end as json.dumps.
 std::string adapter_config_text(const AdapterConfig& config);
 
+// The adapter that holds two of the config's side by side in twice the rank, every module's scale unchanged:
+// s B A - s B0 A0 = s [B, -B0] [A; A0].
+AdapterConfig with_doubled_rank(AdapterConfig config);
+
 // "base_model.model.model.layers.3.self_attn.qkv_proj.lora_A.weight"
 std::string lora_tensor_name(const std::string& module_path, char a_or_b);
 // "base_model.model.lm_head.weight"
 std::string whole_tensor_name(WholeModule module);
+// "base_model.model.model.layers.3.self_attn.qkv_proj.lora_magnitude_vector"
+std::string magnitude_tensor_name(const std::string& module_path);
 
 }  // namespace phi3tune::phi3

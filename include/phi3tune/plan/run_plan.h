@@ -19,6 +19,7 @@ struct WeightShape {
   // Weights in the arena; false: used where the file is mapped (a CPU run in the file's dtype), NF4 in memory of its
   // own.
   bool in_arena = true;
+  int64_t changed = 0;  // elements of the linears that are not used as the file has them (PiSSA): held, not mapped
 };
 
 // A dense weight [rows, cols] with rows ld apart and `extra_rows` below it: room for an adapter.
@@ -47,6 +48,8 @@ struct AdapterBuffers {
   size_t bytes = 0;
   size_t parameters = 0, gradients = 0;  // wide
   size_t copy = 0;                       // in the compute dtype, where that is narrower
+  size_t norms = 0, factors = 0;         // of DoRA, wide: [magnitudes]
+  size_t base_squares = 0;               // float64
 };
 struct OptimizerBuffers {
   size_t bytes = 0;

@@ -30,6 +30,7 @@ struct StepShape {
   bool extended = false;  // rows have room for adapters
   // Rank beside each linear of each layer; 0: not adapted. Empty: no adapter.
   std::vector<std::array<int64_t, phi3::kLinearKinds>> ranks;
+  int64_t magnitudes = 0;  // outputs of all adapted linears together, with DoRA; 0: no DoRA
   // What each layer keeps for its backward, [L]; never kAuto; kOffload in all layers or none. Unused in evaluation.
   std::vector<SavedActivations> saved;
 };
@@ -72,6 +73,8 @@ struct StepBuffers {
   Buffer delta;                 // [M, D] a linear's output on its way into the residual
   Buffer hidden;                // [M, F + p]
   Buffer dropped;               // [M, max(D, F, N H)] with dropout
+  Buffer scaled;                // [M, most outputs of an adapted linear] with DoRA: a product before, or a gradient
+                                // after, its columns are scaled
   // Backward.
   Buffer d_residual;   // [M, D + p]
   Buffer d_normed;     // [M, D]

@@ -14,6 +14,7 @@
 #include "phi3tune/core/log.h"
 #include "phi3tune/core/stop.h"
 #include "phi3tune/core/text.h"
+#include "phi3tune/model/pissa.h"
 #include "phi3tune/plan/step_buffers.h"
 #include "phi3tune/train/memory.h"
 #include "warm_up.h"
@@ -38,8 +39,31 @@ std::unique_ptr<model::LoraAdapters> make_adapters(const config::RunOptions& run
   return adapters;
 }
 
+// What a run's adapter starts from.
+struct Start {
+  std::string checkpoint;    // empty: none
+  at::Tensor from_the_base;  // PiSSA's parts, once they were found
+};
+
+// The adapter becomes the principal part of the base, which is then held without it.
+void take_principal_parts(const config::RunOptions& run, const Inputs& inputs, at::ScalarType dtype, Start& start,
+                          model::LoraAdapters& adapters) {
+  if (run.lora.init != config::LoraOptions::Init::kPissa || !run.lora.init_adapter.empty()) {
+    return;
+  }
+  if (!start.from_the_base.defined()) {
+    start.from_the_base =
+        start.checkpoint.empty()
+            ? model::principal_parts(inputs.folder, adapters,
+                                     {dtype, run.lora.pissa_iterations, static_cast<uint64_t>(run.schedule.seed)})
+            : checkpoint::read_start(start.checkpoint, adapters);
+  }
+  adapters.start_from_base(start.from_the_base);
+}
+
 std::unique_ptr<model::Phi3Model> load_base(const config::RunOptions& run, const Inputs& inputs, const Compute& compute,
-                                            const std::shared_ptr<model::Arena>& arena) {
+                                            const std::shared_ptr<model::Arena>& arena,
+                                            const model::LoraAdapters& adapters) {
   model::Phi3Options options;
   options.compute_dtype = compute.dtype;
   options.quantize = run.method == config::AdapterMethod::kQlora;
@@ -47,6 +71,7 @@ std::unique_ptr<model::Phi3Model> load_base(const config::RunOptions& run, const
   options.nf4.double_quant = run.quant.double_quant;
   options.saved = compute.plan.shape.step.saved;
   options.ranks = compute.plan.shape.step.ranks;
+  options.principal = adapters.started_from_base() ? &adapters : nullptr;
   options.dropout = run.lora.dropout;
   options.dropout_seed = static_cast<uint64_t>(run.schedule.seed);
   options.noise_alpha = run.schedule.neftune_noise_alpha.value_or(0.0);
@@ -65,14 +90,15 @@ void stop_here_if_asked() {
   }
 }
 
-void take(const config::RunOptions& run, const Inputs& inputs, const phi3::AdapterConfig& adapter_config,
+void take(const config::RunOptions& run, const Inputs& inputs, const phi3::AdapterConfig& adapter_config, Start& start,
           Prepared& prepared, Taking& taking) {
   const auto& compute = prepared.compute;
   taking = Taking::kArena;
   prepared.arena = std::make_shared<model::Arena>(compute.plan.plan);
   touch(*prepared.arena, compute);
   prepared.adapters = make_adapters(run, inputs.folder, adapter_config, compute.dtype, prepared.arena);
-  prepared.model = load_base(run, inputs, compute, prepared.arena);
+  take_principal_parts(run, inputs, compute.dtype, start, *prepared.adapters);
+  prepared.model = load_base(run, inputs, compute, prepared.arena, *prepared.adapters);
   prepared.learner = std::make_unique<train::AdapterLearner>(*prepared.model, *prepared.adapters);
   stop_here_if_asked();
   taking = Taking::kTraining;
@@ -165,7 +191,9 @@ bool halve_eval_batch(config::RunOptions& run) {
   return true;
 }
 
-Prepared set_up(config::RunOptions& run, const Inputs& inputs, const phi3::AdapterConfig& adapter_config) {
+Prepared set_up(config::RunOptions& run, const Inputs& inputs, const phi3::AdapterConfig& adapter_config,
+                const std::string& start_from) {
+  Start start{start_from, {}};
   const auto& model = inputs.folder.config();
   int64_t micro_batch_size_was = 0;
   int64_t eval_batch_size_was = 0;
@@ -178,7 +206,7 @@ Prepared set_up(config::RunOptions& run, const Inputs& inputs, const phi3::Adapt
     std::string fault;
     auto taking = Taking::kArena;
     try {
-      take(run, inputs, adapter_config, prepared, taking);
+      take(run, inputs, adapter_config, start, prepared, taking);
       return prepared;
     } catch (const std::exception& error) {
       const auto found = memory_fault(error);

@@ -32,9 +32,13 @@ struct Prepared {
 // trained tokens; the gradient's sums are cut elsewhere. An eval_batch_size of its own is halved instead when it is
 // what takes too much. Every time a warning says so, and the settings and their resolved texts follow.
 //
+// `start_from`: the checkpoint that the run goes on from, which knows what an adapter that started as a part of the
+// base (PiSSA) started from; empty: none.
+//
 // `inputs` must outlive what is returned. Throws ResourceError when a single row does not fit either; ModelError,
 // Interrupted; whatever settle_compute throws.
-Prepared set_up(config::RunOptions& run, const Inputs& inputs, const phi3::AdapterConfig& adapter_config);
+Prepared set_up(config::RunOptions& run, const Inputs& inputs, const phi3::AdapterConfig& adapter_config,
+                const std::string& start_from);
 
 // micro_batch_size to its largest divisor below it, gradient_accumulation_steps so that their product stays; false when
 // it is 1 already.

@@ -207,7 +207,7 @@ int train(config::RunOptions run, const EngineContext& context) {
   if (start.from) {
     reuse_settled(start.from->record, run);
   }
-  const auto prepared = set_up(run, inputs, adapter_config);
+  const auto prepared = set_up(run, inputs, adapter_config, start.from ? start.from->folder : "");
   auto& adapters = *prepared.adapters;
   record.settings = run.resolved;
   record.requested = changed_settings(asked, run.resolved);

@@ -52,9 +52,10 @@ checkpoint::ModelCard model_card(const config::RunOptions& run, const EngineCont
   card.title =
       run.output.run_name.empty() ? "LoRA adapter for " + file_name(run.model.base_model) : run.output.run_name;
   card.base_model = adapter.base_model_name_or_path;
-  card.method = run.method == config::AdapterMethod::kLora ? "LoRA"
-                : run.quant.double_quant                   ? "QLoRA (base in NF4 with double quantisation)"
-                                                           : "QLoRA (base in NF4)";
+  const std::string method = adapter.use_dora ? "DoRA" : "LoRA";
+  card.method = run.method == config::AdapterMethod::kLora ? method
+                : run.quant.double_quant                   ? "Q" + method + " (base in NF4 with double quantisation)"
+                                                           : "Q" + method + " (base in NF4)";
   card.chat_template = inputs.chat_template.name();
   card.end_of_turn = inputs.chat_template.end_of_turn();
   card.program_version = context.program_version;
@@ -69,6 +70,10 @@ checkpoint::ModelCard model_card(const config::RunOptions& run, const EngineCont
       {"rank", std::to_string(adapter.rank)},      {"alpha", format_double(adapter.alpha)},
       {"dropout", format_double(adapter.dropout)}, {"learning rate", format_double(run.schedule.learning_rate)},
       {"steps", std::to_string(result.steps)},     {"seed", std::to_string(run.schedule.seed)}};
+  if (run.lora.init == config::LoraOptions::Init::kPissa && run.lora.init_adapter.empty()) {
+    card.settings.emplace_back("start", fmt::format("PiSSA; here as a LoRA of rank {} for the base as it was",
+                                                    phi3::with_doubled_rank(adapter).rank));
+  }
   for (const auto& last : result.last_evaluation) {
     card.losses.push_back({last.name, loss_before(result, last.name), last.eval_loss, last.eval_tokens});
   }

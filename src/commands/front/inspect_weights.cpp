@@ -87,6 +87,7 @@ Json describe_adapter(const std::string& path) {
   json["alpha"] = config.alpha;
   json["dropout"] = config.dropout;
   json["rslora"] = config.use_rslora;
+  json["dora"] = config.use_dora;
   json["target_modules"] = config.target_regex.empty() ? Json(config.target_modules) : Json(config.target_regex);
   json["modules"] = adapter.modules().size();
   if (!config.layers.empty()) {

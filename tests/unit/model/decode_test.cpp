@@ -72,7 +72,7 @@ class Decode : public testing::TestWithParam<at::ScalarType> {};
 // mha: no window bites; gqa: none is set; longrope: one of 16 does, and beyond 24 tokens the long factors serve;
 // partial: the same switch over heads that turn in part.
 TEST_P(Decode, PiecesGiveTheLogitsOfTheWhole) {
-  for (const char* kind : {"mha", "gqa", "longrope", "partial"}) {
+  for (const char* kind : {"mha", "gqa", "longrope", "partial", "gqa_dora", "mha_nf4_float32_dora"}) {
     SCOPED_TRACE(kind);
     auto setup = test::make_setup(kind, options(GetParam()));
     const auto ids = some_ids(40);

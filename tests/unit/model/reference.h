@@ -31,14 +31,20 @@ inline void fill_adapters(model::LoraAdapters& adapters, const std::string& fold
   for (const auto& pair : adapters.pairs()) {
     pair.a.copy_(tensors.at(phi3::lora_tensor_name(pair.module_path, 'A')));
     pair.b.copy_(tensors.at(phi3::lora_tensor_name(pair.module_path, 'B')));
+    if (pair.magnitude.defined()) {
+      pair.magnitude.copy_(tensors.at(phi3::magnitude_tensor_name(pair.module_path)));
+    }
   }
+  adapters.magnitudes_given();
   adapters.refresh_compute_copies();
 }
 
 inline Setup make_setup(const std::string& kind, model::Phi3Options options) {
   Setup setup;
-  setup.folder = std::make_unique<phi3::ModelFolder>(phi3::ModelFolder::open(kReferences + "/models/" + kind));
-  const auto adapter_folder = kReferences + "/adapters/" + kind.substr(0, kind.find("_nf4"));
+  const bool dora = kind.ends_with("_dora");
+  const auto base = dora ? kind.substr(0, kind.size() - 5) : kind;
+  setup.folder = std::make_unique<phi3::ModelFolder>(phi3::ModelFolder::open(kReferences + "/models/" + base));
+  const auto adapter_folder = kReferences + "/adapters/" + base.substr(0, base.find("_nf4")) + (dora ? "_dora" : "");
   const auto adapter = phi3::read_adapter_config(adapter_folder);
   options.ranks = model::ranks_of(setup.folder->config(), adapter);
   setup.adapters =
@@ -140,6 +146,11 @@ inline double gradient_error(const model::LoraAdapters& adapters, const std::map
     for (const char half : {'A', 'B'}) {
       const auto& ours = half == 'A' ? pair.grad_a : pair.grad_b;
       const double error = relative_error(ours, reference.at("grad." + phi3::lora_tensor_name(pair.module_path, half)));
+      worst = error > worst || std::isnan(error) ? error : worst;
+    }
+    if (pair.magnitude.defined()) {
+      const auto& wanted = reference.at("grad." + phi3::magnitude_tensor_name(pair.module_path));
+      const double error = relative_error(pair.grad_magnitude, wanted);
       worst = error > worst || std::isnan(error) ? error : worst;
     }
   }

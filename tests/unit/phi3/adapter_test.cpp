@@ -147,6 +147,23 @@ TEST(AdapterConfig, FirstMatchingPatternGivesRankAndAlpha) {
   EXPECT_EQ(config.scale_of("model.layers.1.self_attn.o_proj"), 16 / std::sqrt(2.0));
 }
 
+TEST(AdapterConfig, TwiceTheRankLeavesEveryScale) {
+  AdapterConfig config;
+  config.rank = 8;
+  config.alpha = 12;
+  config.rank_pattern = {{"o_proj", 2}};
+  config.alpha_pattern = {{"down_proj", 3.0}};
+  for (const bool rslora : {false, true}) {
+    config.use_rslora = rslora;
+    const auto doubled = with_doubled_rank(config);
+    for (const auto* path :
+         {"model.layers.0.self_attn.qkv_proj", "model.layers.0.self_attn.o_proj", "model.layers.0.mlp.down_proj"}) {
+      EXPECT_EQ(doubled.rank_of(path), 2 * config.rank_of(path));
+      EXPECT_NEAR(doubled.scale_of(path), config.scale_of(path), 1e-15 * config.scale_of(path)) << path;
+    }
+  }
+}
+
 struct BadAdapter {
   const char* name;
   std::function<void(Json&)> spoil;
@@ -155,7 +172,6 @@ struct BadAdapter {
 const BadAdapter kBadAdapters[] = {
     {"PromptTuning", [](Json& j) { j["peft_type"] = "PROMPT_TUNING"; }, "peft_type: found \"PROMPT_TUNING\""},
     {"NoType", [](Json& j) { j.erase("peft_type"); }, "peft_type: found nothing"},
-    {"Dora", [](Json& j) { j["use_dora"] = true; }, "use_dora: found true: a DoRA adapter"},
     {"Bias", [](Json& j) { j["bias"] = "all"; }, "bias: found \"all\", wanted \"none\""},
     {"LoraBias", [](Json& j) { j["lora_bias"] = true; }, "lora_bias"},
     {"ModulesToSave",
@@ -203,7 +219,7 @@ TEST_P(RefusedAdapter, IsRefusedWithItsKey) {
 }
 INSTANTIATE_TEST_SUITE_P(Configs, RefusedAdapter, ::testing::ValuesIn(kBadAdapters),
                          [](const auto& info) { return std::string(info.param.name); });
-TEST(AdapterConfig, BadConfigsAreAllThere) { EXPECT_EQ(std::size(kBadAdapters), 22u); }
+TEST(AdapterConfig, BadConfigsAreAllThere) { EXPECT_EQ(std::size(kBadAdapters), 21u); }
 
 TEST(AdapterConfig, OldFilesWithoutTheNewKeysAreRead) {
   const auto config = parse_adapter_config(
@@ -219,11 +235,39 @@ TEST(AdapterFolder, OpensEveryReferenceAdapter) {
     const auto adapter = AdapterFolder::open(entry.path().string());
     EXPECT_EQ(adapter.modules().size(), 8u);
     EXPECT_EQ(adapter.modules()[0].path, "model.layers.0.mlp.down_proj");
-    EXPECT_EQ(adapter.modules()[0].a->shape, (std::vector<int64_t>{4, 64}));
+    EXPECT_EQ(adapter.modules()[0].a->shape, (std::vector<int64_t>{adapter.config().rank, 64}));
     EXPECT_EQ(lora_tensor_name(adapter.modules()[0].path, 'B'), adapter.modules()[0].b->name);
     ++count;
   }
-  EXPECT_EQ(count, 4u);
+  EXPECT_EQ(count, 7u);
+}
+
+TEST(AdapterFolder, DoraHasAMagnitudeForEveryOutput) {
+  const auto adapter = AdapterFolder::open(kReferences + "/gqa_dora");
+  EXPECT_TRUE(adapter.config().use_dora);
+  EXPECT_THAT(adapter_config_text(adapter.config()), HasSubstr("\"use_dora\": true"));
+  for (const auto& module : adapter.modules()) {
+    ASSERT_NE(module.magnitude, nullptr);
+    EXPECT_EQ(module.magnitude->name, magnitude_tensor_name(module.path));
+    EXPECT_EQ(module.magnitude->shape, std::vector<int64_t>{module.b->shape[0]});
+  }
+  const TempFolder folder;
+  auto config = adapter.config();
+  config.rank = 4;
+  config.target_modules = {"o_proj"};
+  const std::string module = "base_model.model.model.layers.0.self_attn.o_proj";
+  const std::vector<float> zeros(64);
+  const auto bytes = std::as_bytes(std::span(zeros));
+  const auto write = [&](std::vector<io::TensorToWrite> more) {
+    more.push_back({module + ".lora_A.weight", io::DType::kF32, {4, 8}, bytes.first(128)});
+    more.push_back({module + ".lora_B.weight", io::DType::kF32, {8, 4}, bytes.first(128)});
+    folder.write("adapter_config.json", adapter_config_text(config));
+    io::write_safetensors(folder / "adapter_model.safetensors", std::move(more));
+    return message_of<CheckpointError>([&] { AdapterFolder::open(folder.path()); });
+  };
+  EXPECT_THAT(write({}), HasSubstr("lora_magnitude_vector is missing, and use_dora of adapter_config.json is true"));
+  EXPECT_THAT(write({{module + ".lora_magnitude_vector", io::DType::kF32, {4}, bytes.first(16)}}),
+              HasSubstr("lora_magnitude_vector: shape [4], wanted [8]"));
 }
 
 // A folder with `tensors` of F32 zeros.
@@ -256,7 +300,7 @@ TEST(AdapterFolder, EveryFaultIsALine) {
                          {"base_model.model.model.layers.1.mlp.down_proj.lora_B.weight", {8, 4}},
                          {module + ".lora_magnitude_vector", {8}}});
   const auto message = message_of<CheckpointError>([&] { AdapterFolder::open(folder.path()); });
-  EXPECT_THAT(message, HasSubstr("lora_magnitude_vector is not the name of a LoRA tensor"));
+  EXPECT_THAT(message, HasSubstr("lora_magnitude_vector is there, and use_dora of adapter_config.json is false"));
   EXPECT_THAT(message, HasSubstr("lora_A.weight: shape [3, 8], wanted [4, in]"));
   EXPECT_THAT(message, HasSubstr("lora_B.weight: shape [8, 3], wanted [out, 4]"));
   EXPECT_THAT(message, HasSubstr("layers.1.self_attn.o_proj: lora_B is there, lora_A is missing"));

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "phi3tune/core/error.h"
 #include "phi3tune/phi3/adapter_options.h"
 #include "shapes.h"
 
@@ -73,6 +74,40 @@ TEST(RunShape, RanksArePatternsAndTargetsOfEachLayer) {
   EXPECT_EQ(shape.step.ranks[0], (std::array<int64_t, 4>{16, 0, 0, 16}));
   EXPECT_EQ(shape.step.ranks[3], (std::array<int64_t, 4>{16, 0, 0, 64}));
   EXPECT_EQ(shape.parameters, 32 * 16 * (3072 + 9216) + (31 * 16 + 64) * (8192 + 3072));
+}
+
+TEST(RunShape, DoraTrainsAMagnitudeForEveryOutputAndOnTheCpuAlone) {
+  auto run = options();
+  run.lora.use_dora = true;
+  run.lora.target_modules = {"qkv_proj", "down_proj"};
+  const auto shape = shape_of(run, mini(), RowFacts::assumed(run), false);
+  EXPECT_EQ(shape.step.magnitudes, 32 * (9216 + 3072));
+  EXPECT_EQ(shape.parameters, 32 * 16 * (3072 + 9216 + 8192 + 3072) + 32 * (9216 + 3072));
+  // The largest product is qkv's: gate_up is not adapted.
+  auto without = shape.step;
+  without.magnitudes = 0;
+  const auto bytes = [&](const StepShape& step) { return declare_step_buffers(mini(), step, Purpose::kTrain).bytes; };
+  EXPECT_EQ(bytes(shape.step) - bytes(without), static_cast<size_t>(3000 * 9216 * 2));
+  // Norms and factors in float32, squares in float64.
+  EXPECT_EQ(declare_adapter(shape.parameters, shape.step).bytes - declare_adapter(shape.parameters, without).bytes,
+            static_cast<size_t>(shape.step.magnitudes * 16));
+  EXPECT_THROW(shape_of(run, mini(), RowFacts::assumed(run), true), ConfigError);
+}
+
+TEST(RunShape, WhatPissaTakesAPartOfIsHeld) {
+  auto run = options();
+  run.lora.target_modules = {"o_proj"};
+  const auto plain = shape_of(run, mini(), RowFacts::assumed(run), false);
+  run.lora.init = config::LoraOptions::Init::kPissa;
+  const auto shape = shape_of(run, mini(), RowFacts::assumed(run), false);
+  const auto before = host_weights(mini(), plain.weights, 2);
+  const auto after = host_weights(mini(), shape.weights, 2);
+  const size_t moved = size_t{32} * 3072 * 3072 * 2;
+  EXPECT_EQ(before.mapped - after.mapped, moved);
+  EXPECT_EQ(after.held - before.held, moved);
+  run.lora.init_adapter = "an adapter to go on from";
+  EXPECT_EQ(host_weights(mini(), shape_of(run, mini(), RowFacts::assumed(run), false).weights, 2).mapped,
+            before.mapped);
 }
 
 TEST(RunShape, FourBitsAreAskedForOrAlreadyThere) {

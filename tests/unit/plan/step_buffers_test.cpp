@@ -46,6 +46,7 @@ TEST(StepBuffers, WhatLivesTogetherDoesNotOverlap) {
       auto s = shape(40, saved);
       s.dropout = true;
       s.extended = extended;
+      s.magnitudes = extended ? 0 : 1;  // DoRA computes on the CPU
       const auto kept = plan::kept_by(saved);
       const auto b = plan::declare_step_buffers(config, s, Purpose::kTrain);
       std::vector<plan::Buffer> all{b.input_ids,   b.target_rows, b.targets,  b.weights, b.cu_seqlens,  b.sample_ids,
@@ -54,6 +55,7 @@ TEST(StepBuffers, WhatLivesTogetherDoesNotOverlap) {
                                     b.head_normed, b.head_rstd,   b.d_head,   b.logits,  b.row_losses};
       if (!extended) {
         all.push_back(b.d_lora);
+        all.push_back(b.scaled);
       }
       const size_t places = saved == SavedActivations::kOffload ? 3 : b.residuals.size();
       all.insert(all.end(), b.residuals.begin(), b.residuals.begin() + static_cast<ptrdiff_t>(places));

@@ -10,7 +10,7 @@ import front
 
 REQUIRED = "base_model: base\ndatasets: [train.jsonl]\noutput_dir: out\n"
 BAD = front.SOURCE / "tests/unit/config/bad"
-BAD_FILES = 77
+BAD_FILES = 82
 
 
 class Config(front.FrontTest):

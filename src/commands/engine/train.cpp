@@ -153,8 +153,11 @@ void check_space(const checkpoint::RunFolder& folder, const config::RunOptions& 
                  const phi3::AdapterConfig& adapter, int64_t saves) {
   const auto& model = inputs.folder.config();
   const auto there = checkpoint::Checkpoints(folder.file(config::kCheckpointsFolder)).steps().size();
-  check_disk_space(folder.path(), phi3::adapter_parameters(model, adapter), run.save, saves,
-                   static_cast<int64_t>(there));
+  int64_t parameters = phi3::adapter_parameters(model, adapter);
+  if (run.lora.init == config::LoraOptions::Init::kPissa && run.lora.init_adapter.empty()) {
+    parameters += (parameters + 1) / 2;  // its start is written beside it, in the result and in every checkpoint
+  }
+  check_disk_space(folder.path(), parameters, run.save, saves, static_cast<int64_t>(there));
 }
 
 // Parameters, moments and the loop as they were.

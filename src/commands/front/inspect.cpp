@@ -47,10 +47,13 @@ Inspected describe(const std::string& path) {
     throw ModelError("{}: no such file or folder", path);
   }
   const auto extension = fs::path(path).extension().string();
+  if (extension == ".gguf") {
+    return {describe_gguf(path), {}, {}};
+  }
   if (extension != ".safetensors") {
     throw ModelError(
         "{}: not something that can be inspected; wanted a model folder, an adapter folder, a checkpoint, the folder "
-        "of a run or a .safetensors file{}",
+        "of a run, a .safetensors or a .gguf file{}",
         path,
         extension == ".bin" || extension == ".pt" || extension == ".pth" || extension == ".ckpt" || extension == ".pkl"
             ? " (a pickle file is never opened)"

@@ -6,8 +6,10 @@
 #include <string_view>
 
 #include "phi3tune/core/error.h"
+#include "phi3tune/io/gguf.h"
 #include "phi3tune/io/safetensors.h"
 #include "phi3tune/phi3/adapter_folder.h"
+#include "phi3tune/phi3/adapter_origin.h"
 #include "phi3tune/phi3/model_folder.h"
 #include "phi3tune/phi3/state_dict.h"
 
@@ -83,6 +85,8 @@ Json describe_adapter(const std::string& path) {
   json["path"] = path;
   json["method"] = "LORA";
   json["base"] = config.base_model_name_or_path.empty() ? Json(nullptr) : Json(config.base_model_name_or_path);
+  const auto origin = phi3::read_adapter_origin(path);
+  json["base_fingerprint"] = origin.base.empty() ? Json(nullptr) : Json(origin.base);
   json["rank"] = config.rank;
   json["alpha"] = config.alpha;
   json["dropout"] = config.dropout;
@@ -135,6 +139,43 @@ Json describe_safetensors(const std::string& path) {
   }
   json["metadata"] = metadata;
   json["elements"] = parameters;
+  json["bytes"] = bytes;
+  json["dtypes"] = count_dtypes(dtypes);
+  json["tensors"] = std::move(tensors);
+  return json;
+}
+
+Json describe_gguf(const std::string& path) {
+  const auto file = io::GgufFile::open(path);
+  Json json = Json::object();
+  const auto* type = file.find_key("general.type");
+  const bool adapter = type != nullptr && type->value == "adapter";
+  json["kind"] = adapter ? "GGUF adapter" : "GGUF file";
+  json["path"] = path;
+  Json metadata = Json::object();
+  for (const auto& key : file.keys()) {
+    metadata[key.name] = key.is_array ? Json(fmt::format("{} values", key.count)) : key.value;
+  }
+  json["metadata"] = metadata;
+  std::map<std::string, int64_t> dtypes;
+  Json tensors = Json::array();
+  int64_t elements = 0;
+  uint64_t bytes = 0;
+  for (const auto& tensor : file.tensors()) {
+    const auto name = io::ggml_type_name(tensor.type);
+    ++dtypes[name];
+    int64_t count = 1;
+    for (const int64_t size : tensor.dims) {
+      count *= size;
+    }
+    elements += count;
+    bytes += tensor.end - tensor.begin;
+    // Row-major, as everywhere else in what inspect says.
+    tensors.push_back({{"name", tensor.name},
+                       {"dtype", name},
+                       {"shape", std::vector<int64_t>(tensor.dims.rbegin(), tensor.dims.rend())}});
+  }
+  json["elements"] = elements;
   json["bytes"] = bytes;
   json["dtypes"] = count_dtypes(dtypes);
   json["tensors"] = std::move(tensors);

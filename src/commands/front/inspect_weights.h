@@ -1,4 +1,4 @@
-// What a model folder, an adapter folder and a safetensors file hold, for inspect.
+// What a model folder, an adapter folder, a safetensors file and a GGUF file hold, for inspect.
 #pragma once
 
 #include <string>
@@ -11,5 +11,6 @@ namespace phi3tune::commands {
 io::Json describe_model(const std::string& path);
 io::Json describe_adapter(const std::string& path);
 io::Json describe_safetensors(const std::string& path);
+io::Json describe_gguf(const std::string& path);
 
 }  // namespace phi3tune::commands

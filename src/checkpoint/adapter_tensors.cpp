@@ -95,6 +95,19 @@ at::Tensor tensor_of(const io::SafetensorsFile& file, const io::TensorEntry& ent
   return tensor;
 }
 
+PairTensors tensors_of(const phi3::AdapterFolder& folder, const phi3::FusedModule& module, int64_t in, int64_t out) {
+  PairTensors pair{at::empty({module.rank, in}, at::kFloat), at::zeros({out, module.rank}, at::kFloat)};
+  for (const auto& part : module.parts) {
+    pair.a.narrow(0, part.first_rank, part.rank).copy_(tensor_of(folder.file(), *part.from.a));
+    auto rows = pair.b.narrow(0, part.first_row, part.rows).narrow(1, part.first_rank, part.rank);
+    rows.copy_(tensor_of(folder.file(), *part.from.b));
+    if (part.factor != 1.0) {
+      rows.mul_(part.factor);
+    }
+  }
+  return pair;
+}
+
 std::span<const std::byte> bytes_of(const at::Tensor& tensor) {
   return {static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()};
 }

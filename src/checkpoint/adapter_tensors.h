@@ -10,6 +10,7 @@
 #include "phi3tune/io/safetensors.h"
 #include "phi3tune/model/lora.h"
 #include "phi3tune/phi3/adapter_config.h"
+#include "phi3tune/phi3/fused_adapter.h"
 
 namespace phi3tune::checkpoint {
 
@@ -37,6 +38,11 @@ at::ScalarType scalar_type(io::DType dtype);
 
 // A copy of the bytes as a tensor; they need not be aligned.
 at::Tensor tensor_of(const io::SafetensorsFile& file, const io::TensorEntry& entry);
+// A [rank, in] and B [out, rank] of a fused module in float32, on the host.
+struct PairTensors {
+  at::Tensor a, b;
+};
+PairTensors tensors_of(const phi3::AdapterFolder& folder, const phi3::FusedModule& module, int64_t in, int64_t out);
 // The bytes of a contiguous tensor.
 std::span<const std::byte> bytes_of(const at::Tensor& tensor);
 

@@ -8,6 +8,7 @@
 #include "checkpoint/faults.h"
 #include "phi3tune/checkpoint/adapter.h"
 #include "phi3tune/core/error.h"
+#include "phi3tune/core/log.h"
 
 namespace phi3tune::checkpoint {
 namespace {
@@ -115,6 +116,29 @@ at::Tensor read_start(const std::string& folder, const model::LoraAdapters& adap
   }
   faults.throw_if_any();
   return start;
+}
+
+void load_adapter(const std::string& folder, const phi3::ModelConfig& base, model::LoraAdapters& adapters) {
+  const auto opened = phi3::AdapterFolder::open(folder);
+  const auto fused = phi3::fuse_adapter(opened, base);
+  if (!fused.was_split) {
+    load_adapter(folder, adapters);
+    return;
+  }
+  require(fused.modules.size() == adapters.pairs().size(), "adapters are made with the fused config of the folder");
+  for (size_t index = 0; index < fused.modules.size(); ++index) {
+    const auto& module = fused.modules[index];
+    const auto& pair = adapters.pairs()[index];
+    require(module.path == pair.module_path && module.rank == pair.rank, "pairs stand in the order of fused modules");
+    const auto values =
+        tensors_of(opened, module, phi3::linear_in(base, module.kind), phi3::linear_out(base, module.kind));
+    pair.a.copy_(values.a);
+    pair.b.copy_(values.b);
+  }
+  adapters.refresh_compute_copies();
+  for (const auto& note : fused.notes) {
+    log_info("{}", note);
+  }
 }
 
 }  // namespace phi3tune::checkpoint

@@ -120,7 +120,8 @@ void save_adapter(const std::string& folder, const model::LoraAdapters& adapters
     to_write.push_back({tensor.name, files.dtype, tensor.value.sizes().vec(), bytes_of(tensor.value)});
   }
   const std::string tensors_path = staged.file(config::kAdapterTensorsName);
-  io::write_safetensors(tensors_path, std::move(to_write), {{"format", "pt"}}, io::AtomicFile::Mode::kFresh);
+  io::write_safetensors(tensors_path, std::move(to_write), phi3::origin_metadata(files.origin),
+                        io::AtomicFile::Mode::kFresh);
   for (const auto& [name, text] : texts) {
     io::write_fresh_file(staged.file(name), text);
   }

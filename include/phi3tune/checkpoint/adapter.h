@@ -10,6 +10,8 @@
 #include "phi3tune/checkpoint/model_card.h"
 #include "phi3tune/io/safetensors.h"
 #include "phi3tune/model/lora.h"
+#include "phi3tune/phi3/adapter_origin.h"
+#include "phi3tune/phi3/model_config.h"
 
 namespace phi3tune::checkpoint {
 
@@ -19,6 +21,7 @@ struct AdapterFiles {
   std::vector<std::string> tokenizer_files;  // paths; copied under their own names
   std::string chat_template;                 // Jinja text, written as chat_template.jinja; empty: the base's own files
   ModelCard card;
+  phi3::AdapterOrigin origin;  // the base it was trained over, in the file's metadata; empty: not said
 };
 
 // Names save_adapter writes inside its folder, sorted.
@@ -41,6 +44,10 @@ void require_own_adapter(const std::string& folder, const AdapterFiles& files);
 // and BF16 tensors. Either all are taken or none: missing, unexpected, mis-shaped, mistyped and non-finite tensors and
 // scales that differ come in one CheckpointError. So does a folder that holds pickles only.
 void load_adapter(const std::string& folder, model::LoraAdapters& adapters);
+// The same for a folder that may hold split pairs (q_proj, k_proj, v_proj, gate_proj, up_proj) of the base's linears;
+// the adapters were made with phi3::read_fused_config. Says in the log what became of them. Does not check the base:
+// require_base of checkpoint/base.h.
+void load_adapter(const std::string& folder, const phi3::ModelConfig& base, model::LoraAdapters& adapters);
 
 // The start of an adapter that was saved beside it (PiSSA): flat, for LoraAdapters::start_from_base. Throws
 // CheckpointError.

@@ -15,6 +15,7 @@
 #include "evaluation_sets.h"
 #include "inputs.h"
 #include "phi3tune/checkpoint/adapter.h"
+#include "phi3tune/checkpoint/base.h"
 #include "phi3tune/checkpoint/checkpoints.h"
 #include "phi3tune/checkpoint/compare_runs.h"
 #include "phi3tune/checkpoint/fingerprint.h"
@@ -27,6 +28,7 @@
 #include "phi3tune/core/stop.h"
 #include "phi3tune/model/adapter_options.h"
 #include "phi3tune/model/lora.h"
+#include "phi3tune/phi3/fused_adapter.h"
 #include "phi3tune/train/trainer.h"
 #include "progress.h"
 #include "resume.h"
@@ -40,11 +42,13 @@ namespace phi3tune::commands {
 namespace {
 
 // A fresh adapter, or the shape of the one to go on from.
-phi3::AdapterConfig settle_adapter(const config::RunOptions& run, const phi3::ModelConfig& model) {
+phi3::AdapterConfig settle_adapter(const config::RunOptions& run, const phi3::ModelFolder& base) {
+  const auto& model = base.config();
   if (run.lora.init_adapter.empty()) {
     return model::adapter_config_for(run.lora, model, run.model.base_model);
   }
-  auto adapter = phi3::read_adapter_config(run.lora.init_adapter);
+  checkpoint::require_base(run.lora.init_adapter, base, run.lora.any_base);
+  auto adapter = phi3::read_fused_config(run.lora.init_adapter, model);
   std::error_code code;
   if (std::filesystem::exists(run.lora.init_adapter + "/" + config::kTrainingStateName, code)) {
     log_warning(
@@ -57,6 +61,14 @@ phi3::AdapterConfig settle_adapter(const config::RunOptions& run, const phi3::Mo
   adapter.dropout = run.lora.dropout;
   adapter.base_model_name_or_path = run.model.base_model;
   return adapter;
+}
+
+phi3::AdapterOrigin origin_of(const config::RunOptions& run, const Inputs& inputs) {
+  phi3::AdapterOrigin origin{inputs.folder.fingerprint(), std::nullopt};
+  if (run.method == config::AdapterMethod::kQlora) {
+    origin.held_in_nf4 = phi3::HeldInNf4{run.quant.block_size, run.quant.double_quant};
+  }
+  return origin;
 }
 
 // What the run is, before it is settled how it computes.
@@ -194,7 +206,7 @@ int train(config::RunOptions run, const EngineContext& context) {
   const bool events = context.json || run.output.progress == config::OutputOptions::Progress::kJson;
   auto folder = hold_output_folder(run);
   const auto inputs = read_inputs(run);
-  const auto adapter_config = settle_adapter(run, inputs.folder.config());
+  const auto adapter_config = settle_adapter(run, inputs.folder);
   auto record = describe_run(run, context, inputs);
   const auto start = settle_start(folder, run, record);
   if (start.finished) {
@@ -203,6 +215,7 @@ int train(config::RunOptions run, const EngineContext& context) {
   checkpoint::AdapterFiles files;
   files.tokenizer_files = inputs.tokenizer.files();
   files.chat_template = inputs.chat_template.jinja();
+  files.origin = origin_of(run, inputs);
   checkpoint::require_own_adapter(folder.file(config::kAdapterFolder), files);
   check_space(folder, run, inputs, adapter_config, std::max<int64_t>(2, run.save.save_total_limit));
 

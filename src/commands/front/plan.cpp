@@ -11,6 +11,7 @@
 #include "phi3tune/core/log.h"
 #include "phi3tune/core/text.h"
 #include "phi3tune/phi3/adapter_options.h"
+#include "phi3tune/phi3/fused_adapter.h"
 
 namespace phi3tune::commands {
 namespace {
@@ -34,7 +35,7 @@ phi3::AdapterConfig read_adapter(const config::RunOptions& run, const phi3::Mode
   if (run.lora.init_adapter.empty()) {
     return phi3::adapter_config_for(run.lora, model, run.model.base_model);
   }
-  auto adapter = phi3::read_adapter_config(run.lora.init_adapter);
+  auto adapter = phi3::read_fused_config(run.lora.init_adapter, model);
   adapter.dropout = run.lora.dropout;
   return adapter;
 }

@@ -6,7 +6,8 @@
 #include "phi3tune/core/error.h"
 #include "phi3tune/data/record_reader.h"
 #include "phi3tune/data/tokenizer.h"
-#include "phi3tune/phi3/adapter_folder.h"
+#include "phi3tune/phi3/adapter_origin.h"
+#include "phi3tune/phi3/fused_adapter.h"
 #include "phi3tune/phi3/model_folder.h"
 
 namespace phi3tune::commands {
@@ -36,14 +37,16 @@ void check_tokenizer(const std::string& path) {
   (void)data::Tokenizer::open(path);  // what is wrong with it is said before libtorch is loaded
 }
 
-void check_adapter(const std::string& path) {
+void check_adapter(const std::string& path, const std::string& base, bool any_base) {
   if (path.empty()) {
     return;
   }
   if (!is_folder(path)) {
     throw CheckpointError("lora_model_dir: {} is no folder; wanted an adapter as PEFT writes it", path);
   }
-  (void)phi3::AdapterFolder::open(path);
+  const auto model = phi3::ModelFolder::open(base);
+  phi3::require_base(path, model, any_base);
+  (void)phi3::read_fused_config(path, model.config());
 }
 
 }  // namespace
@@ -51,7 +54,7 @@ void check_adapter(const std::string& path) {
 void check_inputs(const config::RunOptions& run) {
   check_base(run.model.base_model);
   check_tokenizer(run.model.tokenizer_path);
-  check_adapter(run.lora.init_adapter);
+  check_adapter(run.lora.init_adapter, run.model.base_model, run.lora.any_base);
   for (const auto* datasets : {&run.data.datasets, &run.data.test_datasets}) {
     for (const auto& dataset : *datasets) {
       (void)data::expand_data_path(dataset.path);

@@ -10,8 +10,8 @@
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/stop.h"
 #include "phi3tune/model/pissa.h"
+#include "phi3tune/model/prequantized.h"
 #include "phi3tune/ops/backend.h"
-#include "prequantized.h"
 #include "quantized_block.h"
 
 namespace phi3tune::model {

@@ -1,4 +1,4 @@
-#include "prequantized.h"
+#include "phi3tune/model/prequantized.h"
 
 #include <algorithm>
 #include <cmath>

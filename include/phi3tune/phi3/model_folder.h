@@ -56,4 +56,8 @@ class ModelFolder {
 // Stop ids: generation_config.json if there, else the config's eos ids.
 std::vector<int64_t> read_stop_ids(const std::string& folder, const ModelConfig& config);
 
+// Names of the files that belong to the model beside config.json and the weights: generation_config.json, the
+// tokenizer's and the chat template, those that are there. Throws ModelError for a link that leads out of the folder.
+std::vector<std::string> companion_files(const std::string& folder);
+
 }  // namespace phi3tune::phi3

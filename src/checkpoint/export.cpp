@@ -1,0 +1,134 @@
+#include "phi3tune/checkpoint/export.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+#include <utility>
+
+#include "checkpoint/exported_tensors.h"
+#include "checkpoint/staged_folder.h"
+#include "phi3tune/checkpoint/output.h"
+#include "phi3tune/config/run_layout.h"
+#include "phi3tune/core/error.h"
+#include "phi3tune/core/log.h"
+#include "phi3tune/io/atomic_file.h"
+#include "phi3tune/io/folder.h"
+#include "phi3tune/io/json.h"
+#include "phi3tune/phi3/adapter_origin.h"
+#include "phi3tune/phi3/fused_adapter.h"
+#include "phi3tune/phi3/model_folder.h"
+
+namespace phi3tune::checkpoint {
+namespace {
+
+std::vector<ExportedModule> fused_modules(const phi3::AdapterFolder& folder, const phi3::FusedAdapter& fused,
+                                          const phi3::ModelConfig& base) {
+  std::vector<ExportedModule> modules;
+  for (const auto& module : fused.modules) {
+    auto pair = tensors_of(folder, module, phi3::linear_in(base, module.kind), phi3::linear_out(base, module.kind));
+    modules.push_back({module.path, module.rank, module.scale, std::move(pair.a), std::move(pair.b)});
+  }
+  return modules;
+}
+
+// B's rows under the names of the parts, each with the whole A.
+std::vector<ExportedModule> split_modules(std::vector<ExportedModule> modules, const phi3::FusedAdapter& fused,
+                                          const phi3::ModelConfig& base) {
+  std::vector<ExportedModule> split;
+  for (size_t index = 0; index < modules.size(); ++index) {
+    const auto& module = modules[index];
+    const auto parent = module.path.substr(0, module.path.rfind('.') + 1);
+    for (const auto& rows : phi3::split_rows(base, fused.modules[index].kind)) {
+      split.push_back(
+          {parent + rows.name, module.rank, module.scale, module.a, module.b.narrow(0, rows.first_row, rows.rows)});
+    }
+  }
+  return split;
+}
+
+void write_folder(const std::string& adapter, const phi3::AdapterConfig& config,
+                  const std::vector<ExportedModule>& modules, const ExportOptions& options, ExportReport& report) {
+  auto names = phi3::companion_files(adapter);
+  std::erase(names, "generation_config.json");
+  if (std::error_code code; std::filesystem::exists(adapter + "/README.md", code)) {
+    names.emplace_back("README.md");
+  }
+  std::set<std::string> files{config::kAdapterConfigName, config::kAdapterTensorsName};
+  files.insert(names.begin(), names.end());
+  std::vector<at::Tensor> values;
+  std::vector<io::TensorToWrite> tensors;
+  uint64_t bytes = uint64_t{1} << 20;
+  for (const auto& module : modules) {
+    for (const char half : {'A', 'B'}) {
+      const auto name = phi3::lora_tensor_name(module.path, half);
+      values.push_back(rounded(half == 'A' ? module.a : module.b, options.dtype, name));
+      tensors.push_back({name, options.dtype, values.back().sizes().vec(), bytes_of(values.back())});
+      bytes += values.back().nbytes();
+    }
+  }
+  require_room(options.out, bytes);
+  StagedFolder staged(options.out, files);
+  io::write_safetensors(staged.file(config::kAdapterTensorsName), std::move(tensors),
+                        phi3::origin_metadata(phi3::read_adapter_origin(adapter)), io::AtomicFile::Mode::kFresh);
+  io::write_fresh_file(staged.file(config::kAdapterConfigName), phi3::adapter_config_text(config));
+  for (const auto& name : names) {
+    io::write_fresh_file(staged.file(name), io::read_text_file<CheckpointError>(adapter + "/" + name));
+  }
+  (void)phi3::AdapterFolder::open(staged.path());
+  staged.commit();
+  report.files.assign(files.begin(), files.end());
+}
+
+}  // namespace
+
+at::Tensor rounded(const at::Tensor& tensor, io::DType dtype, const std::string& name) {
+  auto value = tensor.to(scalar_type(dtype)).contiguous();
+  if (!at::isfinite(value).all().item<bool>()) {
+    throw NumericsError("{}: holds values that are not finite as {}; nothing is written; --dtype float32 holds them",
+                        name, io::dtype_name(dtype));
+  }
+  return value;
+}
+
+ExportReport export_adapter(const phi3::ModelConfig& base, const std::string& adapter, const ExportOptions& options) {
+  const bool gguf = options.format == ExportFormat::kGguf;
+  if (gguf && options.dtype == io::DType::kBF16) {
+    throw ConfigError("--dtype bfloat16: a GGUF adapter is written as float32 or float16");
+  }
+  require_free_output(options.out, {adapter});
+  const auto folder = phi3::AdapterFolder::open(adapter);
+  const auto fused = phi3::fuse_adapter(folder, base);
+  ExportReport report;
+  report.out = options.out;
+  report.notes = fused.notes;
+  auto modules = fused_modules(folder, fused, base);
+  if (gguf) {
+    report.modules = modules.size();
+    require_room(options.out, folder.file().bytes().size() * sizeof(float));
+    io::make_directories(io::parent_of(options.out));
+    write_gguf_adapter(options.out, modules, options.dtype, fused.config.base_model_name_or_path, report.notes);
+    return report;
+  }
+  auto config = fused.config;
+  if (options.format == ExportFormat::kPeftSplit) {
+    modules = split_modules(std::move(modules), fused, base);
+    std::vector<phi3::ModuleShape> shapes;
+    for (const auto& module : modules) {
+      shapes.push_back({module.path, module.rank, module.scale});
+    }
+    config.target_regex.clear();
+    phi3::describe_modules(config, shapes, base.num_layers);
+  }
+  report.modules = modules.size();
+  if (!config.rank_pattern.empty() || !config.alpha_pattern.empty()) {
+    report.notes.emplace_back(
+        "modules have ranks or alphas of their own (rank_pattern, alpha_pattern): PEFT reads them, vLLM takes r and "
+        "lora_alpha for all; merge for vLLM");
+  }
+  write_folder(adapter, config, modules, options, report);
+  return report;
+}
+
+}  // namespace phi3tune::checkpoint

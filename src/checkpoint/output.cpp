@@ -1,0 +1,47 @@
+#include "phi3tune/checkpoint/output.h"
+
+#include <filesystem>
+
+#include "phi3tune/core/error.h"
+#include "phi3tune/core/text.h"
+#include "phi3tune/io/folder.h"
+
+namespace phi3tune::checkpoint {
+
+namespace fs = std::filesystem;
+
+void require_free_output(const std::string& out, const std::vector<std::string>& inputs) {
+  if (out.empty()) {
+    throw ConfigError("--out: nothing, wanted a path to write");
+  }
+  std::error_code code;
+  const auto target = fs::weakly_canonical(io::without_trailing_slash(out), code);
+  for (const auto& input : inputs) {
+    const auto source = fs::weakly_canonical(input, code);
+    const auto relative = target.lexically_relative(source);
+    if (relative == ".") {
+      throw ConfigError("--out {}: is what is read; nothing is written over it: name another path", out);
+    }
+    if (!relative.empty() && *relative.begin() != "..") {
+      throw ConfigError("--out {}: lies in {}, which is read; name a path outside of it", out, input);
+    }
+  }
+  if (fs::exists(fs::symlink_status(io::without_trailing_slash(out), code))) {
+    throw ConfigError("--out {}: exists already; nothing is written over it: name another path, or move it away", out);
+  }
+}
+
+void require_room(const std::string& out, uint64_t bytes) {
+  std::error_code code;
+  fs::path place = fs::absolute(io::without_trailing_slash(out), code).parent_path();
+  while (!fs::exists(place, code) && place != place.root_path()) {
+    place = place.parent_path();
+  }
+  const auto space = fs::space(place, code);
+  if (!code && space.available < bytes) {
+    throw ResourceError("{}: {} are free there, and {} will be written; make room, or name a path on another disk", out,
+                        format_bytes(space.available), format_bytes(bytes));
+  }
+}
+
+}  // namespace phi3tune::checkpoint

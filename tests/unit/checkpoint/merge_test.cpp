@@ -1,0 +1,233 @@
+#include "phi3tune/checkpoint/merge.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "adapters.h"
+#include "phi3tune/core/error.h"
+#include "phi3tune/core/stop.h"
+#include "phi3tune/phi3/fused_adapter.h"
+#include "phi3tune/quant/nf4.h"
+#include "support/references.h"
+#include "support/temp_folder.h"
+#include "support/tensors.h"
+#include "tiny.h"
+
+namespace phi3tune {
+namespace {
+
+namespace fs = std::filesystem;
+using checkpoint::MergeOptions;
+using test::TempFolder;
+using testing::HasSubstr;
+
+const std::string kModels = PHI3TUNE_SOURCE_DIR "/tests/references/models/";
+const std::string kAdapters = PHI3TUNE_SOURCE_DIR "/tests/references/adapters/";
+
+checkpoint::MergeReport merge(const std::string& model, const std::string& adapter, const std::string& out,
+                              std::optional<io::DType> dtype = std::nullopt, uint64_t shard_size = 1 << 30,
+                              bool verify = false) {
+  MergeOptions options;
+  options.out = out;
+  options.dtype = dtype;
+  options.shard_size = shard_size;
+  options.verify = verify;
+  return checkpoint::merge(phi3::ModelFolder::open(model), adapter, options);
+}
+
+std::map<std::string, at::Tensor> read_model(const std::string& folder) {
+  std::map<std::string, at::Tensor> tensors;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (entry.path().extension() == ".safetensors") {
+      tensors.merge(test::read_tensors(entry.path()));
+    }
+  }
+  return tensors;
+}
+
+std::vector<std::string> names_in(const std::string& folder) {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    names.push_back(entry.path().filename().string());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+TEST(Merge, AddsTheUpdateInFloat32AndRoundsOnce) {
+  const auto base = read_model(kModels + "gqa");
+  const auto pairs = test::read_tensors(kAdapters + "gqa/adapter_model.safetensors");
+  const auto config = phi3::read_adapter_config(kAdapters + "gqa");
+  for (const auto dtype : {io::DType::kF32, io::DType::kBF16, io::DType::kF16}) {
+    const TempFolder folder;
+    const auto report = merge(kModels + "gqa", kAdapters + "gqa", folder / "out", dtype);
+    EXPECT_EQ(report.modules, 8U);
+    const auto merged = read_model(folder / "out");
+    ASSERT_EQ(merged.size(), base.size());
+    int changed = 0;
+    for (const auto& [name, value] : merged) {
+      auto exact = base.at(name).to(at::kDouble);
+      const auto path = name.substr(0, name.size() - std::string(".weight").size());
+      const bool adapted = config.targets(path);
+      if (adapted) {
+        const auto update = at::mm(pairs.at(phi3::lora_tensor_name(path, 'B')).to(at::kDouble),
+                                   pairs.at(phi3::lora_tensor_name(path, 'A')).to(at::kDouble));
+        exact += update * config.scale_of(path);
+        changed += at::equal(exact.to(value.scalar_type()), base.at(name).to(value.scalar_type())) ? 0 : 1;
+      }
+      EXPECT_EQ(io::dtype_size(dtype), value.element_size());
+      const auto error = (value.to(at::kDouble) - exact).abs();
+      // Half a last place of the dtype, and float32's own error before it.
+      const double half = dtype == io::DType::kF32 ? 0x1p-23 : dtype == io::DType::kBF16 ? 0x1.01p-9 : 0x1.01p-12;
+      const double tiny = dtype == io::DType::kF16 ? 0x1p-25 : 0.0;  // below float16's smallest normal number
+      EXPECT_TRUE((error <= exact.abs() * half + 1e-6 * half * exact.abs().max() + tiny).all().item<bool>()) << name;
+      if (!adapted) {
+        EXPECT_TRUE(test::same_bits(value, base.at(name).to(value.scalar_type()))) << name;
+      }
+    }
+    EXPECT_EQ(changed, 8);
+  }
+}
+
+TEST(Merge, TheResultComputesWhatBaseAndAdapterCompute) {
+  for (const char* kind : {"mha", "gqa", "longrope", "partial"}) {
+    const TempFolder folder;
+    const auto report = merge(kModels + kind, kAdapters + kind, folder / "out", io::DType::kF32, 1 << 30, true);
+    ASSERT_TRUE(report.check);
+    EXPECT_EQ(report.check->compute_dtype, "float32");
+    EXPECT_LE(report.check->max_difference, 1e-5 * report.check->max_logit) << kind;
+    EXPECT_GT(report.check->max_logit, 0.1);
+  }
+}
+
+// As transformers 5.23's save_pretrained(max_shard_size="20KB") cuts and lists a loaded model (tests/parity/live_use.py
+// compares them live).
+TEST(Merge, ShardsAndIndexAreThoseOfSavePretrained) {
+  const TempFolder folder;
+  const auto report = merge(kModels + "gqa", kAdapters + "gqa", folder / "out", std::nullopt, 20'000);
+  const auto index = io::read_json_file<ModelError>(folder / "out/model.safetensors.index.json");
+  EXPECT_EQ(index.at("metadata").at("total_parameters"), report.parameters);
+  EXPECT_EQ(index.at("metadata").at("total_size"), report.bytes);
+  EXPECT_EQ(report.bytes, 2 * static_cast<uint64_t>(report.parameters));
+  std::vector<std::string> order;
+  for (const auto& [name, file] : index.at("weight_map").items()) {
+    order.push_back(name);
+  }
+  EXPECT_TRUE(std::is_sorted(order.begin(), order.end()));
+  const auto& map = index.at("weight_map");
+  const auto count = fmt::format("-of-{:05}.safetensors", report.shards);
+  EXPECT_GT(report.shards, 3U);
+  // Sorted by the parts of the names: the head comes first, layers stand together, the last norm is last.
+  EXPECT_EQ(map.at("lm_head.weight"), "model-00001" + count);
+  EXPECT_EQ(map.at("model.norm.weight"), fmt::format("model-{:05}{}", report.shards, count));
+  EXPECT_LE(map.at("model.layers.0.input_layernorm.weight"), map.at("model.layers.0.mlp.down_proj.weight"));
+  EXPECT_LE(map.at("model.layers.0.self_attn.qkv_proj.weight"), map.at("model.layers.1.input_layernorm.weight"));
+  for (const auto& file : report.files) {
+    if (file.ends_with(".safetensors")) {
+      EXPECT_EQ(io::SafetensorsFile::open(folder / "out/" + file).header().metadata.at("format"), "pt");
+    }
+  }
+  EXPECT_EQ(names_in(folder / "out"), report.files);
+  EXPECT_NO_THROW((void)phi3::ModelFolder::open(folder / "out"));
+}
+
+TEST(Merge, ConfigKeepsItsSpellingAndOtherFilesTheirBytes) {
+  const TempFolder folder;
+  fs::copy(kModels + "mha", folder / "base", fs::copy_options::recursive);
+  folder.write("base/tokenizer.json", "{ \"any\" :  1}\n");
+  folder.write("base/tokenizer_config.json", R"({"chat_template": "base's"})");
+  fs::copy(kAdapters + "mha", folder / "adapter", fs::copy_options::recursive);
+  folder.write("adapter/chat_template.jinja", "adapter's");
+  (void)merge(folder / "base", folder / "adapter", folder / "out", io::DType::kF16);
+  auto wanted = io::read_json_file<ModelError>(kModels + "mha/config.json");
+  wanted["torch_dtype"] = "float16";
+  wanted["dtype"] = "float16";
+  EXPECT_EQ(io::read_json_file<ModelError>(folder / "out/config.json"), wanted);
+  EXPECT_EQ(test::read_all(folder / "out/tokenizer.json"), "{ \"any\" :  1}\n");
+  EXPECT_EQ(test::read_all(folder / "out/generation_config.json"),
+            test::read_all(kModels + "mha/generation_config.json"));
+  EXPECT_EQ(test::read_all(folder / "out/chat_template.jinja"), "adapter's");
+}
+
+TEST(Merge, QuantisedBaseIsDequantisedAndMeasured) {
+  const TempFolder folder;
+  const std::string base = kModels + "mha_nf4_float32";
+  const auto report = merge(base, kAdapters + "mha", folder / "out", io::DType::kF32);
+  ASSERT_TRUE(report.check);
+  EXPECT_LE(report.check->max_difference, 1e-5 * report.check->max_logit);
+  EXPECT_FALSE(io::read_json_file<ModelError>(folder / "out/config.json").contains("quantization_config"));
+  EXPECT_FALSE(phi3::ModelFolder::open(folder / "out").is_prequantized(0, phi3::LinearKind::kO));
+}
+
+TEST(Merge, QuantizedBaseTakesTheWeightsThatTrainingSaw) {
+  const TempFolder folder;
+  MergeOptions options;
+  options.out = folder / "out";
+  options.dtype = io::DType::kF32;
+  options.quantized_base = true;
+  const auto base = phi3::ModelFolder::open(test::kTinyModel);
+  const auto report = checkpoint::merge(base, test::kPeftAdapter, options);
+  ASSERT_TRUE(report.check);
+  EXPECT_LE(report.check->max_difference, 1e-5 * report.check->max_logit);
+  // Not the weights of the folder: those of NF4, block 64 and double quantisation, plus the update.
+  const std::string path = "model.layers.0.self_attn.o_proj";
+  const auto located = base.tensor(path + ".weight");
+  const auto held = quant::quantize_nf4(located.data(), quant::FloatType::kBF16, 64, 64, {});
+  auto wanted = at::empty({64, 64}, at::kFloat);
+  quant::dequantize_nf4(held, 0, 64 * 64, quant::FloatType::kF32, wanted.data_ptr());
+  const auto pairs = test::read_tensors(std::string(test::kPeftAdapter) + "/adapter_model.safetensors");
+  wanted += 2.0 * at::mm(pairs.at(phi3::lora_tensor_name(path, 'B')), pairs.at(phi3::lora_tensor_name(path, 'A')));
+  const auto merged = read_model(folder / "out").at(path + ".weight");
+  EXPECT_LE((merged - wanted).abs().max().item<double>(), 1e-6);
+}
+
+TEST(Merge, RefusesToWriteOverWhatItReadsOrWhatIsThere) {
+  const TempFolder folder;
+  fs::copy(test::kPeftAdapter, folder / "adapter", fs::copy_options::recursive);
+  folder.write("there/mine.txt", "mine");
+  const auto refusal = [&](const std::string& out) {
+    return test::message_of<ConfigError>([&] { (void)merge(test::kTinyModel, folder / "adapter", out); });
+  };
+  EXPECT_THAT(refusal(test::kTinyModel + std::string("/")), HasSubstr("is what is read"));
+  EXPECT_THAT(refusal(folder / "adapter/../adapter"), HasSubstr("is what is read"));
+  EXPECT_THAT(refusal(folder / "adapter/merged"), HasSubstr("lies in"));
+  EXPECT_THAT(refusal(folder / "there"), HasSubstr("exists already"));
+  EXPECT_EQ(names_in(folder / "there"), std::vector<std::string>{"mine.txt"});
+  EXPECT_EQ(names_in(folder / "adapter").size(), 2U);
+}
+
+TEST(Merge, ValuesBeyondTheDtypeAreNamedAndNothingIsLeft) {
+  const TempFolder folder;
+  const std::string path = "model.layers.1.mlp.down_proj";
+  const auto base = phi3::read_model_config(test::kTinyModel);
+  test::write_adapter(folder / "adapter",
+                      {{"model.layers.0.mlp.down_proj", {at::zeros({1, base.intermediate_size}), at::zeros({64, 1})}},
+                       {path, {at::full({1, base.intermediate_size}, 1e3), at::full({64, 1}, 1e3)}}},
+                      R"({"peft_type": "LORA", "r": 1, "lora_alpha": 1, "target_modules": ["down_proj"]})");
+  EXPECT_THAT(test::message_of<NumericsError>(
+                  [&] { (void)merge(test::kTinyModel, folder / "adapter", folder / "out", io::DType::kF16); }),
+              HasSubstr(path + ".weight: holds values that are not finite as F16"));
+  EXPECT_EQ(names_in(folder.path()), std::vector<std::string>{"adapter"});
+  EXPECT_NO_THROW((void)merge(test::kTinyModel, folder / "adapter", folder / "out", io::DType::kBF16));
+}
+
+TEST(Merge, AStopLeavesNothing) {
+  const TempFolder folder;
+  request_stop();
+  EXPECT_THROW((void)merge(test::kTinyModel, test::kPeftAdapter, folder / "out"), Interrupted);
+  forget_stop();
+  EXPECT_TRUE(names_in(folder.path()).empty());
+}
+
+TEST(Merge, AnAdapterOfAnotherShapeIsRefusedBeforeAFileIsMade) {
+  const TempFolder folder;
+  EXPECT_THAT(
+      test::message_of<CheckpointError>([&] { (void)merge(kModels + "gqa", test::kPeftAdapter, folder / "out"); }),
+      HasSubstr("is it the base that the adapter is for?"));
+  EXPECT_TRUE(names_in(folder.path()).empty());
+}
+
+}  // namespace
+}  // namespace phi3tune

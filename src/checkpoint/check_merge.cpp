@@ -9,6 +9,7 @@
 #include "phi3tune/core/error.h"
 #include "phi3tune/model/phi3_model.h"
 #include "phi3tune/phi3/fused_adapter.h"
+#include "phi3tune/phi3/state_dict.h"
 
 namespace phi3tune::checkpoint {
 namespace {

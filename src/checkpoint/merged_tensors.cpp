@@ -16,7 +16,7 @@
 namespace phi3tune::checkpoint {
 namespace {
 
-constexpr int64_t kBlockValues = int64_t{8} << 20;  // of a tensor in float32 at a time: 32 MiB
+constexpr int64_t kBlockValues = int64_t{4} << 20;  // of a tensor in float32 at a time: 16 MiB
 
 quant::FloatType float_type(io::DType dtype) {
   return dtype == io::DType::kF32   ? quant::FloatType::kF32

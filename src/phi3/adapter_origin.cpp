@@ -79,7 +79,12 @@ std::map<std::string, std::string> origin_metadata(const AdapterOrigin& origin) 
 AdapterOrigin read_adapter_origin(const std::string& adapter_folder) {
   std::error_code code;
   if (std::filesystem::exists(adapter_folder + "/" + config::kTrainingStateName, code)) {
-    return origin_of_checkpoint(adapter_folder);
+    try {
+      return origin_of_checkpoint(adapter_folder);
+    } catch (const CheckpointError& error) {
+      log_warning("{}; so nothing says which base the adapter was trained over", error.what());
+      return {};
+    }
   }
   AdapterOrigin origin;
   try {

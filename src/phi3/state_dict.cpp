@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <utility>
+
 namespace phi3tune::phi3 {
 
 int64_t TensorSpec::numel() const noexcept {
@@ -33,14 +35,23 @@ std::vector<TensorSpec> state_dict(const ModelConfig& config) {
 
 std::vector<std::vector<size_t>> plan_shards(const std::vector<uint64_t>& tensor_bytes, uint64_t limit) {
   std::vector<std::vector<size_t>> shards;
+  std::vector<size_t> current;
   uint64_t filled = 0;
   for (size_t i = 0; i < tensor_bytes.size(); ++i) {
-    if (shards.empty() || filled + tensor_bytes[i] > limit) {
-      shards.emplace_back();
+    if (tensor_bytes[i] > limit) {
+      shards.push_back({i});
+      continue;
+    }
+    if (filled + tensor_bytes[i] > limit) {
+      shards.push_back(std::move(current));
+      current.clear();
       filled = 0;
     }
-    shards.back().push_back(i);
+    current.push_back(i);
     filled += tensor_bytes[i];
+  }
+  if (!current.empty()) {
+    shards.push_back(std::move(current));
   }
   return shards;
 }

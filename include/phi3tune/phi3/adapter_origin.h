@@ -27,7 +27,8 @@ struct AdapterOrigin {
 // For the writer of the file: {"format": "pt", ...}. Without a base: the format alone.
 std::map<std::string, std::string> origin_metadata(const AdapterOrigin& origin);
 
-// Of an adapter folder or a checkpoint. Throws CheckpointError when the weights cannot be opened.
+// Of an adapter folder or a checkpoint; one whose manifest is damaged says nothing. Throws CheckpointError when the
+// weights cannot be opened.
 AdapterOrigin read_adapter_origin(const std::string& adapter_folder);
 
 // Throws CheckpointError, naming both and the way out, when the adapter says that it was trained over another base;

@@ -20,7 +20,8 @@ struct TensorSpec {
 std::vector<TensorSpec> state_dict(const ModelConfig& config);
 
 // Greedy, as huggingface_hub does it: a tensor joins the current shard unless it would pass `limit` bytes; a tensor
-// larger than the limit has a shard of its own. Returns for each shard the indices of its tensors.
+// larger than the limit has a shard of its own, and the shard that was open before it goes on after it. Returns for
+// each shard the indices of its tensors.
 std::vector<std::vector<size_t>> plan_shards(const std::vector<uint64_t>& tensor_bytes, uint64_t limit);
 
 // "model.safetensors", or "model-00002-of-00006.safetensors" for index 1 of 6.

@@ -47,7 +47,7 @@ phi3::AdapterConfig settle_adapter(const config::RunOptions& run, const phi3::Mo
   if (run.lora.init_adapter.empty()) {
     return model::adapter_config_for(run.lora, model, run.model.base_model);
   }
-  checkpoint::require_base(run.lora.init_adapter, base, run.lora.any_base);
+  checkpoint::require_base(run.lora.init_adapter, base, /*any_base=*/false);
   auto adapter = phi3::read_fused_config(run.lora.init_adapter, model);
   std::error_code code;
   if (std::filesystem::exists(run.lora.init_adapter + "/" + config::kTrainingStateName, code)) {

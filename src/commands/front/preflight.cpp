@@ -37,7 +37,7 @@ void check_tokenizer(const std::string& path) {
   (void)data::Tokenizer::open(path);  // what is wrong with it is said before libtorch is loaded
 }
 
-void check_adapter(const std::string& path, const std::string& base, bool any_base) {
+void check_adapter(const std::string& path, const std::string& base) {
   if (path.empty()) {
     return;
   }
@@ -45,7 +45,7 @@ void check_adapter(const std::string& path, const std::string& base, bool any_ba
     throw CheckpointError("lora_model_dir: {} is no folder; wanted an adapter as PEFT writes it", path);
   }
   const auto model = phi3::ModelFolder::open(base);
-  phi3::require_base(path, model, any_base);
+  phi3::require_base(path, model, /*any_base=*/false);
   (void)phi3::read_fused_config(path, model.config());
 }
 
@@ -54,7 +54,7 @@ void check_adapter(const std::string& path, const std::string& base, bool any_ba
 void check_inputs(const config::RunOptions& run) {
   check_base(run.model.base_model);
   check_tokenizer(run.model.tokenizer_path);
-  check_adapter(run.lora.init_adapter, run.model.base_model, run.lora.any_base);
+  check_adapter(run.lora.init_adapter, run.model.base_model);
   for (const auto* datasets : {&run.data.datasets, &run.data.test_datasets}) {
     for (const auto& dataset : *datasets) {
       (void)data::expand_data_path(dataset.path);

@@ -48,8 +48,9 @@ std::vector<ExportedModule> split_modules(std::vector<ExportedModule> modules, c
   return split;
 }
 
-void write_folder(const std::string& adapter, const phi3::AdapterConfig& config,
+void write_folder(const phi3::AdapterFolder& folder, const phi3::AdapterConfig& config,
                   const std::vector<ExportedModule>& modules, const ExportOptions& options, ExportReport& report) {
+  const auto& adapter = folder.path();
   auto names = phi3::companion_files(adapter);
   std::erase(names, "generation_config.json");
   if (std::error_code code; std::filesystem::exists(adapter + "/README.md", code)) {
@@ -64,6 +65,14 @@ void write_folder(const std::string& adapter, const phi3::AdapterConfig& config,
     for (const char half : {'A', 'B'}) {
       const auto name = phi3::lora_tensor_name(module.path, half);
       values.push_back(rounded(half == 'A' ? module.a : module.b, options.dtype, name));
+      tensors.push_back({name, options.dtype, values.back().sizes().vec(), bytes_of(values.back())});
+      bytes += values.back().nbytes();
+    }
+  }
+  for (const auto module : phi3::kWholeModules) {
+    const auto name = phi3::whole_tensor_name(module);
+    if (const auto* entry = folder.file().find(name)) {
+      values.push_back(rounded(tensor_of(folder.file(), *entry), options.dtype, name));
       tensors.push_back({name, options.dtype, values.back().sizes().vec(), bytes_of(values.back())});
       bytes += values.back().nbytes();
     }
@@ -104,6 +113,12 @@ ExportReport export_adapter(const phi3::ModelConfig& base, const std::string& ad
   report.out = options.out;
   report.notes = fused.notes;
   auto modules = fused_modules(folder, fused, base);
+  if (gguf && !fused.config.modules_to_save.empty()) {
+    throw CheckpointError(
+        "{}: {} trained whole, which a GGUF adapter cannot hold; `phi3-tune merge` writes a whole model, which "
+        "llama.cpp's convert_hf_to_gguf.py reads",
+        adapter, fmt::join(fused.config.modules_to_save, ", "));
+  }
   if (gguf) {
     report.modules = modules.size();
     require_room(options.out, folder.file().bytes().size() * sizeof(float));
@@ -127,7 +142,11 @@ ExportReport export_adapter(const phi3::ModelConfig& base, const std::string& ad
         "modules have ranks or alphas of their own (rank_pattern, alpha_pattern): PEFT reads them, vLLM takes r and "
         "lora_alpha for all; merge for vLLM");
   }
-  write_folder(adapter, config, modules, options, report);
+  if (!config.modules_to_save.empty()) {
+    report.notes.emplace_back(
+        "weights were trained whole (modules_to_save): PEFT reads them, vLLM refuses them; merge for vLLM");
+  }
+  write_folder(folder, config, modules, options, report);
   return report;
 }
 

@@ -135,6 +135,9 @@ void load_adapter(const std::string& folder, const phi3::ModelConfig& base, mode
     pair.a.copy_(values.a);
     pair.b.copy_(values.b);
   }
+  for (const auto& weight : adapters.whole_weights()) {
+    weight.value.copy_(tensor_of(opened.file(), *opened.file().find(phi3::whole_tensor_name(weight.module))));
+  }
   adapters.refresh_compute_copies();
   for (const auto& note : fused.notes) {
     log_info("{}", note);

@@ -77,16 +77,23 @@ MergeReport merge(const phi3::ModelFolder& base, const std::string& adapter, con
   }
   const auto held = settle_held(base, adapter, options);
   const auto dtype = options.dtype.value_or(base.tensor("model.embed_tokens.weight").entry->dtype);
-  const auto shards = merged_shards(base.config(), dtype, options.shard_size);
+  // A weight that was trained whole is one of its own, as in PEFT.
+  auto config = base.config();
+  if (config.tie_word_embeddings && !fused.config.modules_to_save.empty()) {
+    config.tie_word_embeddings = false;
+    log_info("the base's head is its embedding; {} trained whole, so the result has a head of its own",
+             fmt::join(fused.config.modules_to_save, ", "));
+  }
+  const auto shards = merged_shards(config, dtype, options.shard_size);
 
   MergeReport report;
   report.out = options.out;
   report.dtype = dtype;
   report.shards = shards.size();
   report.modules = fused.modules.size();
-  report.tied = base.config().tie_word_embeddings;
+  report.tied = config.tie_word_embeddings;
   auto texts = merged_texts(base.path(), adapter);
-  texts.emplace_back("config.json", merged_config_text(base.path(), dtype));
+  texts.emplace_back("config.json", merged_config_text(base.path(), dtype, report.tied));
   if (shards.size() > 1) {
     texts.emplace_back(kIndex, index_text(shards, dtype));
   }

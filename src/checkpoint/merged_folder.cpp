@@ -104,10 +104,13 @@ std::string index_text(const std::vector<MergedShard>& shards, io::DType dtype) 
   return json.dump(2) + "\n";
 }
 
-std::string merged_config_text(const std::string& base_folder, io::DType dtype) {
+std::string merged_config_text(const std::string& base_folder, io::DType dtype, bool tied) {
   auto json = io::read_json_file<ModelError>(base_folder + "/config.json");
   json["torch_dtype"] = torch_name(dtype);
   json["dtype"] = torch_name(dtype);
+  if (json.contains("tie_word_embeddings") || !tied) {
+    json["tie_word_embeddings"] = tied;
+  }
   json.erase("quantization_config");
   json.erase("auto_map");
   return json.dump(2) + "\n";

@@ -26,7 +26,8 @@ std::string index_text(const std::vector<MergedShard>& shards, io::DType dtype);
 
 // config.json of the base in its own spelling: with the dtype under both names, without quantization_config and without
 // auto_map (the code it names is not copied).
-std::string merged_config_text(const std::string& base_folder, io::DType dtype);
+// tied: that the head is the embedding.
+std::string merged_config_text(const std::string& base_folder, io::DType dtype, bool tied);
 
 // Name and text of the files that are copied; the chat template is the adapter's where that differs, which is said.
 std::vector<std::pair<std::string, std::string>> merged_texts(const std::string& base_folder,

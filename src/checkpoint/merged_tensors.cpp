@@ -27,9 +27,9 @@ quant::FloatType float_type(io::DType dtype) {
 // Rows of one weight of the base.
 class SourceRows {
  public:
-  SourceRows(const phi3::ModelFolder& base, const phi3::TensorSpec& spec, bool linear,
-             const std::optional<phi3::HeldInNf4>& held)
-      : located_(base.tensor(spec.name)), columns_(spec.shape.back()) {
+  SourceRows(const phi3::ModelFolder& base, const phi3::LocatedTensor& located, const phi3::TensorSpec& spec,
+             bool linear, const std::optional<phi3::HeldInNf4>& held)
+      : located_(located), columns_(spec.shape.back()) {
     if (located_.entry->dtype == io::DType::kU8) {
       quantized_ = model::read_prequantized(base, spec.name, spec.shape[0], columns_);
     } else if (held && linear) {
@@ -75,6 +75,18 @@ class SourceRows {
   std::optional<quant::Nf4Tensor> quantized_;
 };
 
+// Where the values lie: a weight that was trained whole in the adapter's file, the others in the base. The head of a
+// tied base is its embedding.
+phi3::LocatedTensor locate(const phi3::ModelFolder& base, const phi3::AdapterFolder& adapter, const std::string& name) {
+  for (const auto module : phi3::kWholeModules) {
+    const auto* entry = adapter.file().find(phi3::whole_tensor_name(module));
+    if (entry != nullptr && name == std::string(phi3::whole_module_path(module)) + ".weight") {
+      return {&adapter.file(), entry};
+    }
+  }
+  return base.tensor(base.has(name) ? name : "model.embed_tokens.weight");
+}
+
 }  // namespace
 
 MergedTensors::MergedTensors(const phi3::ModelFolder& base, const phi3::AdapterFolder& adapter,
@@ -90,7 +102,7 @@ void MergedTensors::write(const phi3::TensorSpec& spec, const Sink& sink) const 
   const int64_t rows = is_norm ? 1 : spec.shape[0];
   const int64_t columns = spec.shape.back();
   const bool linear = spec.name.starts_with("model.layers.") && !is_norm;
-  const SourceRows source(base_, spec, linear, held_);
+  const SourceRows source(base_, locate(base_, adapter_, spec.name), spec, linear, held_);
   const auto found = modules_.find(spec.name);
   const auto* module = found == modules_.end() ? nullptr : found->second;
   std::optional<PairTensors> pair;

@@ -61,6 +61,13 @@ class Fusing {
                     model_.num_layers);
       }
     }
+    for (const auto module : kWholeModules) {
+      const auto* entry = folder_.file().find(whole_tensor_name(module));
+      if (entry != nullptr && entry->shape != std::vector<int64_t>{model_.vocab_size, model_.hidden_size}) {
+        faults_.add(weights_, "{} has shape {}; the base's is [{}, {}]; is it the base that the adapter is for?",
+                    entry->name, shape_text(*entry), model_.vocab_size, model_.hidden_size);
+      }
+    }
     if (!faults_.empty()) {
       throw CheckpointError(faults_.text());
     }
@@ -280,6 +287,7 @@ void describe_modules(AdapterConfig& config, const std::vector<ModuleShape>& mod
   config.rank_pattern = pattern_of(modules, config.rank, rank);
   config.alpha_pattern = pattern_of(modules, config.alpha, alpha);
   config.target_modules.clear();
+  config.layers.clear();
   std::map<std::string, int64_t> counts;
   for (const auto& module : modules) {
     ++counts[last_name(module.path)];

@@ -189,13 +189,20 @@ def check_gguf(checks, program, work, base):
 
 def check_nf4(checks, program, work, base, adapter):
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
-    import peft
+    import bitsandbytes, peft
     folder, out = os.path.join(work, "nf4"), os.path.join(work, "nf4-merged")
     settings = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
                                   bnb_4bit_compute_dtype=torch.float32)
     quantised = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, quantization_config=settings)
     quantised.save_pretrained(folder)
-    wanted = logits(peft.PeftModel.from_pretrained(quantised, adapter))
+    # The 4-bit products of bitsandbytes' CPU library round to bf16; its dequantised weights do not.
+    plain = load(base)
+    with torch.no_grad():
+        for name, module in quantised.named_modules():
+            if isinstance(module, bitsandbytes.nn.Linear4bit):
+                weight = bitsandbytes.functional.dequantize_4bit(module.weight.data, module.weight.quant_state)
+                plain.get_submodule(name).weight.copy_(weight)
+    wanted = logits(peft.PeftModel.from_pretrained(plain, adapter))
     said = run(program, "merge", "--model", folder, "--adapter", adapter, "--out", out, "--json")
     checks.hold("nf4: the difference that merge measures", json.loads(said.splitlines()[-1])["max_logit_difference"], 1e-4)
     checks.hold("nf4: merged, logits in transformers", relative(logits(load(out)), wanted), 1e-5)

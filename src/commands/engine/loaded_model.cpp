@@ -7,11 +7,13 @@
 
 #include "compute.h"
 #include "phi3tune/checkpoint/adapter.h"
+#include "phi3tune/checkpoint/base.h"
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/log.h"
 #include "phi3tune/core/text.h"
 #include "phi3tune/data/jinja.h"
 #include "phi3tune/ops/backend.h"
+#include "phi3tune/phi3/fused_adapter.h"
 
 namespace phi3tune::commands {
 namespace {
@@ -96,7 +98,8 @@ OpenedModel open_model(const ModelRequest& request, bool raw) {
   auto folder = phi3::ModelFolder::open(request.model);
   std::optional<phi3::AdapterConfig> adapter;
   if (!request.adapter.empty()) {
-    adapter = phi3::read_adapter_config(request.adapter);
+    checkpoint::require_base(request.adapter, folder, request.any_base);
+    adapter = phi3::read_fused_config(request.adapter, folder.config());
   }
   OpenedModel opened{std::move(folder), open_tokenizer(request), std::nullopt, std::move(adapter), {}};
   check_vocabulary(opened.tokenizer, request, opened.folder.config());
@@ -123,7 +126,7 @@ LoadedModel load_weights(const OpenedModel& opened, const ModelRequest& request)
     options.ranks = model::ranks_of(config, *opened.adapter);
     loaded.adapters = std::make_unique<model::LoraAdapters>(config, *opened.adapter, options.compute_dtype,
                                                             /*seed=*/0, /*gaussian=*/false);
-    checkpoint::load_adapter(request.adapter, *loaded.adapters);
+    checkpoint::load_adapter(request.adapter, config, *loaded.adapters);
   }
   loaded.model = std::make_unique<model::Phi3Model>(model::Phi3Model::load(opened.folder, options));
   loaded.model->attach(loaded.adapters.get());

@@ -13,6 +13,7 @@
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/text.h"
 #include "phi3tune/io/json.h"
+#include "phi3tune/ops/backend.h"
 
 namespace phi3tune::commands {
 namespace {
@@ -50,6 +51,7 @@ int merge(const MergeRequest& request, const EngineContext& context) {
   if (request.model.load_in_4bit) {
     throw ConfigError("--load-in-4bit: a merged folder holds whole weights; --quantized-base merges into those of NF4");
   }
+  ops::choose_backend(ops::cpu_backend());
   if (request.model.threads > 0) {
     at::set_num_threads(request.model.threads);
   }

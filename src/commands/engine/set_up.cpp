@@ -30,7 +30,7 @@ std::unique_ptr<model::LoraAdapters> make_adapters(const config::RunOptions& run
                                             run.lora.init == config::LoraOptions::Init::kGaussian, std::move(arena));
   adapters->take_base_weights(folder);
   if (!run.lora.init_adapter.empty()) {
-    checkpoint::load_adapter(run.lora.init_adapter, model, *adapters);
+    checkpoint::load_adapter(run.lora.init_adapter, folder.config(), *adapters);
   }
   log_info("adapter: {} modules, {} parameters", adapters->pairs().size(), adapters->count());
   for (const auto& weight : adapters->whole_weights()) {

@@ -26,7 +26,8 @@ inline io::DType file_dtype(at::ScalarType dtype) {
 // `config`: what differs from a plain one, as JSON.
 inline std::string write_adapter(const std::string& folder, const std::map<std::string, Pair>& modules,
                                  const std::string& config,
-                                 const std::map<std::string, std::string>& metadata = {{"format", "pt"}}) {
+                                 const std::map<std::string, std::string>& metadata = {{"format", "pt"}},
+                                 const std::map<std::string, at::Tensor>& whole = {}) {
   io::make_directories(folder);
   io::write_file_atomically(folder + "/adapter_config.json", config);
   std::vector<io::TensorToWrite> tensors;
@@ -37,6 +38,12 @@ inline std::string write_adapter(const std::string& folder, const std::map<std::
                          tensor.sizes().vec(),
                          {static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()}});
     }
+  }
+  for (const auto& [name, tensor] : whole) {
+    tensors.push_back({name,
+                       file_dtype(tensor.scalar_type()),
+                       tensor.sizes().vec(),
+                       {static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()}});
   }
   io::write_safetensors(folder + "/adapter_model.safetensors", std::move(tensors), metadata);
   return folder;

@@ -214,6 +214,40 @@ TEST(Merge, ValuesBeyondTheDtypeAreNamedAndNothingIsLeft) {
   EXPECT_NO_THROW((void)merge(test::kTinyModel, folder / "adapter", folder / "out", io::DType::kBF16));
 }
 
+TEST(Merge, WeightsTrainedWholeTakeTheBasesPlaceAndUntieTheHead) {
+  const auto config = phi3::read_model_config(kModels + "partial");
+  ASSERT_TRUE(config.tie_word_embeddings);
+  const auto base = read_model(kModels + "partial").at("model.embed_tokens.weight");
+  for (const auto& names : {std::vector<std::string>{"lm_head"}, {"embed_tokens"}, {"embed_tokens", "lm_head"}}) {
+    const TempFolder folder;
+    std::map<std::string, test::Pair> modules;
+    for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+      modules[phi3::linear_path(layer, phi3::LinearKind::kO)] = {at::randn({2, config.q_size()}),
+                                                                 at::randn({config.hidden_size, 2}) * 0.01};
+    }
+    std::map<std::string, at::Tensor> whole;
+    std::map<std::string, at::Tensor> wanted{{"model.embed_tokens.weight", base.to(at::kFloat)},
+                                             {"lm_head.weight", base.to(at::kFloat)}};
+    for (const auto& name : names) {
+      const std::string path = (name == "lm_head" ? "lm_head" : "model.embed_tokens") + std::string(".weight");
+      wanted[path] = whole["base_model.model." + path] = at::randn(base.sizes());
+    }
+    test::write_adapter(folder / "adapter", modules,
+                        fmt::format(R"({{"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["o_proj"],
+                                        "modules_to_save": ["{}"]}})",
+                                    fmt::join(names, "\", \"")),
+                        {{"format", "pt"}}, whole);
+    const auto report = merge(kModels + "partial", folder / "adapter", folder / "out", io::DType::kF32, 1 << 30, true);
+    EXPECT_FALSE(report.tied);
+    EXPECT_LE(report.check->max_difference, 1e-5 * report.check->max_logit);
+    const auto merged = read_model(folder / "out");
+    for (const auto& [name, value] : wanted) {
+      EXPECT_TRUE(test::same_bits(merged.at(name), value)) << name;
+    }
+    EXPECT_FALSE(phi3::ModelFolder::open(folder / "out").config().tie_word_embeddings);
+  }
+}
+
 TEST(Merge, AStopLeavesNothing) {
   const TempFolder folder;
   request_stop();

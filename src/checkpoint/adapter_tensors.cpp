@@ -96,13 +96,19 @@ at::Tensor tensor_of(const io::SafetensorsFile& file, const io::TensorEntry& ent
 }
 
 PairTensors tensors_of(const phi3::AdapterFolder& folder, const phi3::FusedModule& module, int64_t in, int64_t out) {
-  PairTensors pair{at::empty({module.rank, in}, at::kFloat), at::zeros({out, module.rank}, at::kFloat)};
+  PairTensors pair{at::empty({module.rank, in}, at::kFloat), at::zeros({out, module.rank}, at::kFloat), {}};
+  if (module.parts.front().from.magnitude != nullptr) {
+    pair.magnitude = at::empty({out}, at::kFloat);
+  }
   for (const auto& part : module.parts) {
     pair.a.narrow(0, part.first_rank, part.rank).copy_(tensor_of(folder.file(), *part.from.a));
     auto rows = pair.b.narrow(0, part.first_row, part.rows).narrow(1, part.first_rank, part.rank);
     rows.copy_(tensor_of(folder.file(), *part.from.b));
     if (part.factor != 1.0) {
       rows.mul_(part.factor);
+    }
+    if (pair.magnitude.defined()) {
+      pair.magnitude.narrow(0, part.first_row, part.rows).copy_(tensor_of(folder.file(), *part.from.magnitude));
     }
   }
   return pair;

@@ -38,9 +38,9 @@ at::ScalarType scalar_type(io::DType dtype);
 
 // A copy of the bytes as a tensor; they need not be aligned.
 at::Tensor tensor_of(const io::SafetensorsFile& file, const io::TensorEntry& entry);
-// A [rank, in] and B [out, rank] of a fused module in float32, on the host.
+// A [rank, in] and B [out, rank] of a fused module in float32, on the host; with DoRA its magnitude [out].
 struct PairTensors {
-  at::Tensor a, b;
+  at::Tensor a, b, magnitude;
 };
 PairTensors tensors_of(const phi3::AdapterFolder& folder, const phi3::FusedModule& module, int64_t in, int64_t out);
 // The bytes of a contiguous tensor.

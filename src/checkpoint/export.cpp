@@ -28,7 +28,8 @@ std::vector<ExportedModule> fused_modules(const phi3::AdapterFolder& folder, con
   std::vector<ExportedModule> modules;
   for (const auto& module : fused.modules) {
     auto pair = tensors_of(folder, module, phi3::linear_in(base, module.kind), phi3::linear_out(base, module.kind));
-    modules.push_back({module.path, module.rank, module.scale, std::move(pair.a), std::move(pair.b)});
+    modules.push_back(
+        {module.path, module.rank, module.scale, std::move(pair.a), std::move(pair.b), std::move(pair.magnitude)});
   }
   return modules;
 }
@@ -41,8 +42,10 @@ std::vector<ExportedModule> split_modules(std::vector<ExportedModule> modules, c
     const auto& module = modules[index];
     const auto parent = module.path.substr(0, module.path.rfind('.') + 1);
     for (const auto& rows : phi3::split_rows(base, fused.modules[index].kind)) {
-      split.push_back(
-          {parent + rows.name, module.rank, module.scale, module.a, module.b.narrow(0, rows.first_row, rows.rows)});
+      const auto cut = [&](const at::Tensor& of_rows) {
+        return of_rows.defined() ? of_rows.narrow(0, rows.first_row, rows.rows) : at::Tensor();
+      };
+      split.push_back({parent + rows.name, module.rank, module.scale, module.a, cut(module.b), cut(module.magnitude)});
     }
   }
   return split;
@@ -61,20 +64,22 @@ void write_folder(const phi3::AdapterFolder& folder, const phi3::AdapterConfig& 
   std::vector<at::Tensor> values;
   std::vector<io::TensorToWrite> tensors;
   uint64_t bytes = uint64_t{1} << 20;
+  const auto add = [&](const std::string& name, const at::Tensor& value) {
+    values.push_back(rounded(value, options.dtype, name));
+    tensors.push_back({name, options.dtype, values.back().sizes().vec(), bytes_of(values.back())});
+    bytes += values.back().nbytes();
+  };
   for (const auto& module : modules) {
-    for (const char half : {'A', 'B'}) {
-      const auto name = phi3::lora_tensor_name(module.path, half);
-      values.push_back(rounded(half == 'A' ? module.a : module.b, options.dtype, name));
-      tensors.push_back({name, options.dtype, values.back().sizes().vec(), bytes_of(values.back())});
-      bytes += values.back().nbytes();
+    add(phi3::lora_tensor_name(module.path, 'A'), module.a);
+    add(phi3::lora_tensor_name(module.path, 'B'), module.b);
+    if (module.magnitude.defined()) {
+      add(phi3::magnitude_tensor_name(module.path), module.magnitude);
     }
   }
   for (const auto module : phi3::kWholeModules) {
     const auto name = phi3::whole_tensor_name(module);
     if (const auto* entry = folder.file().find(name)) {
-      values.push_back(rounded(tensor_of(folder.file(), *entry), options.dtype, name));
-      tensors.push_back({name, options.dtype, values.back().sizes().vec(), bytes_of(values.back())});
-      bytes += values.back().nbytes();
+      add(name, tensor_of(folder.file(), *entry));
     }
   }
   require_room(options.out, bytes);
@@ -119,9 +124,19 @@ ExportReport export_adapter(const phi3::ModelConfig& base, const std::string& ad
         "llama.cpp's convert_hf_to_gguf.py reads",
         adapter, fmt::join(fused.config.modules_to_save, ", "));
   }
+  if (gguf && fused.config.use_dora) {
+    throw CheckpointError(
+        "{}: trained with DoRA, which a GGUF adapter cannot hold; `phi3-tune merge` writes a whole model, which "
+        "llama.cpp's convert_hf_to_gguf.py reads",
+        adapter);
+  }
   if (gguf) {
     report.modules = modules.size();
-    require_room(options.out, folder.file().bytes().size() * sizeof(float));
+    uint64_t bytes = uint64_t{1} << 20;
+    for (const auto& module : modules) {
+      bytes += static_cast<uint64_t>(module.a.numel() + module.b.numel()) * io::dtype_size(options.dtype);
+    }
+    require_room(options.out, bytes);
     io::make_directories(io::parent_of(options.out));
     write_gguf_adapter(options.out, modules, options.dtype, fused.config.base_model_name_or_path, report.notes);
     return report;
@@ -141,6 +156,9 @@ ExportReport export_adapter(const phi3::ModelConfig& base, const std::string& ad
     report.notes.emplace_back(
         "modules have ranks or alphas of their own (rank_pattern, alpha_pattern): PEFT reads them, vLLM takes r and "
         "lora_alpha for all; merge for vLLM");
+  }
+  if (config.use_dora) {
+    report.notes.emplace_back("trained with DoRA: PEFT reads it, vLLM refuses it; merge for vLLM");
   }
   if (!config.modules_to_save.empty()) {
     report.notes.emplace_back(

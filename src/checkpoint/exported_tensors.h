@@ -15,7 +15,8 @@ struct ExportedModule {
   std::string path;  // as PEFT names it
   int64_t rank = 0;
   double scale = 0.0;
-  at::Tensor a, b;  // [rank, in], [out, rank], float32
+  at::Tensor a, b;       // [rank, in], [out, rank], float32
+  at::Tensor magnitude;  // [out]; undefined without DoRA
 };
 
 // Rounded to `dtype`, contiguous. Throws NumericsError naming `name` when a value is not finite then.

@@ -134,10 +134,14 @@ void load_adapter(const std::string& folder, const phi3::ModelConfig& base, mode
         tensors_of(opened, module, phi3::linear_in(base, module.kind), phi3::linear_out(base, module.kind));
     pair.a.copy_(values.a);
     pair.b.copy_(values.b);
+    if (pair.magnitude.defined()) {
+      pair.magnitude.copy_(values.magnitude);
+    }
   }
   for (const auto& weight : adapters.whole_weights()) {
     weight.value.copy_(tensor_of(opened.file(), *opened.file().find(phi3::whole_tensor_name(weight.module))));
   }
+  adapters.magnitudes_given();
   adapters.refresh_compute_copies();
   for (const auto& note : fused.notes) {
     log_info("{}", note);

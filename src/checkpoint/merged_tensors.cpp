@@ -119,6 +119,9 @@ void MergedTensors::write(const phi3::TensorSpec& spec, const Sink& sink) const 
     at::Tensor block = source.rows(begin, count);
     if (pair) {
       block = at::addmm(block.to(at::kFloat), pair->b.narrow(0, begin, count), pair->a, 1.0, module->scale);
+      if (pair->magnitude.defined()) {  // DoRA: the sum's rows at the trained lengths
+        block.mul_((pair->magnitude.narrow(0, begin, count) / block.norm(2, {1})).unsqueeze(1));
+      }
     }
     block = block.to(scalar_type(dtype_)).contiguous();
     if (!at::isfinite(block).all().item<bool>()) {

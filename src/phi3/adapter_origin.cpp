@@ -117,8 +117,8 @@ void require_base(const std::string& adapter_folder, const ModelFolder& base, bo
                                 one_line(origin.base), base.path(), given);
   if (!any_base) {
     throw CheckpointError(
-        "{}; name the base it was trained over, or, for the same weights in files that were saved again, say "
-        "--any-base",
+        "{}; name the base it was trained over; for the same weights in files that were saved again, the commands that "
+        "use or write an adapter take it with --any-base",
         what);
   }
   log_warning("{}; taken all the same, as any base is allowed", what);

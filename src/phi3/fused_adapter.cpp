@@ -156,6 +156,13 @@ class Fusing {
     if (module.parts.empty() || !good) {
       return std::nullopt;
     }
+    if (config.use_dora && module.parts.size() != rows.size()) {
+      faults_.add(weights_,
+                  "{}: only some of its parts are adapted, with DoRA; the others' magnitudes are lengths of the base, "
+                  "which a fused adapter would need too",
+                  module.path);
+      return std::nullopt;
+    }
     join(module);
     return module;
   }

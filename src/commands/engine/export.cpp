@@ -80,7 +80,7 @@ int export_adapter(const ExportRequest& request, const EngineContext& context) {
                          {"format", request.format},  {"dtype", dtype_text(options.dtype)},
                          {"modules", report.modules}, {"files", report.files},
                          {"notes", report.notes}};
-    fmt::print("{}\n", event.dump());
+    fmt::print("{}\n", event.dump(-1, ' ', false, io::Json::error_handler_t::replace));
   } else {
     fmt::print("{}: {} modules as {}, {}\n", report.out, report.modules, request.format, dtype_text(options.dtype));
   }

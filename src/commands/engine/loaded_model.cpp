@@ -13,6 +13,7 @@
 #include "phi3tune/core/text.h"
 #include "phi3tune/data/jinja.h"
 #include "phi3tune/ops/backend.h"
+#include "phi3tune/phi3/adapter_origin.h"
 #include "phi3tune/phi3/fused_adapter.h"
 
 namespace phi3tune::commands {
@@ -121,6 +122,16 @@ LoadedModel load_weights(const OpenedModel& opened, const ModelRequest& request)
   model::Phi3Options options;
   options.compute_dtype = settle_dtype(request.dtype, config);
   options.quantize = request.load_in_4bit;
+  const auto held = request.adapter.empty() ? std::nullopt : phi3::read_adapter_origin(request.adapter).held_in_nf4;
+  if (held && options.quantize) {
+    options.nf4.block_size = held->block_size;
+    options.nf4.double_quant = held->double_quant;
+  } else if (held && !config.quantization) {
+    log_info(
+        "{}: trained over the base in NF4, and used over the weights as the folder has them; --load-in-4bit holds "
+        "them as training did",
+        request.adapter);
+  }
   LoadedModel loaded;
   if (opened.adapter) {  // before the base, which takes longer
     options.ranks = model::ranks_of(config, *opened.adapter);

@@ -34,7 +34,7 @@ void print_json(const checkpoint::MergeReport& report) {
     event["compared_tokens"] = check->tokens;
     event["compared_in"] = check->compute_dtype;
   }
-  fmt::print("{}\n", event.dump());
+  fmt::print("{}\n", event.dump(-1, ' ', false, io::Json::error_handler_t::replace));
 }
 
 void print_text(const checkpoint::MergeReport& report) {
@@ -74,6 +74,7 @@ int merge(const MergeRequest& request, const EngineContext& context) {
 
 extern "C" int phi3tune_engine_merge(const phi3tune::commands::MergeRequest& request,
                                      const phi3tune::commands::EngineContext& context) {
-  return phi3tune::commands::entered("without --verify a merge takes little memory",
-                                     [&] { return phi3tune::commands::merge(request, context); });
+  return phi3tune::commands::entered(
+      "the check of the result takes most of it: it loads the base and the result (--verify, and always with NF4)",
+      [&] { return phi3tune::commands::merge(request, context); });
 }

@@ -65,7 +65,8 @@ phi3::AdapterConfig settle_adapter(const config::RunOptions& run, const phi3::Mo
 
 phi3::AdapterOrigin origin_of(const config::RunOptions& run, const Inputs& inputs) {
   phi3::AdapterOrigin origin{inputs.folder.fingerprint(), std::nullopt};
-  if (run.method == config::AdapterMethod::kQlora) {
+  // PiSSA's result is for the weights before their principal part was taken out, and NF4 held what was left.
+  if (run.method == config::AdapterMethod::kQlora && run.lora.init != config::LoraOptions::Init::kPissa) {
     origin.held_in_nf4 = phi3::HeldInNf4{run.quant.block_size, run.quant.double_quant};
   }
   return origin;

@@ -9,6 +9,7 @@ Tiny models (grouped heads; tied head with a partial rotation; one that bitsandb
     peft-split  the adapter over the same weights in Llama's layout gives the fused one's logits <= 1e-5
     import      a split adapter of PEFT over the Llama layout, with A of their own, gives the same logits as a fused one over Phi-3
     gguf        names are those of the gguf package's table for phi3, shapes, alpha and values equal, scale by scale
+    dora        merged and split as above
     origin      metadata that names the base changes nothing for PEFT
 Prints a line a comparison and 'N passed, N failed'; exit status 1 if any failed.
 """
@@ -208,6 +209,24 @@ def check_nf4(checks, program, work, base, adapter):
     checks.hold("nf4: merged, logits in transformers", relative(logits(load(out)), wanted), 1e-5)
 
 
+def check_dora(checks, program, work, base):
+    import peft
+    adapter, out, split = (os.path.join(work, f"dora-{n}") for n in ("adapter", "merged", "split"))
+    model = fb.fresh_adapter(load(base), dora=True)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if "magnitude" in name:
+                p.mul_(1.1)
+    model.save_pretrained(adapter)
+    wanted = logits(with_peft(base, adapter))
+    checks.hold("dora: it is another network than the base", 0.0 if relative(logits(load(base)), wanted) > 0.01 else 1.0, 0.0)
+    run(program, "merge", "--model", base, "--adapter", adapter, "--out", out)
+    checks.hold("dora: merged, logits in transformers", relative(logits(load(out)), wanted), 1e-5)
+    run(program, "export", "--adapter", adapter, "--model", base, "--format", "peft-split", "--out", split)
+    checks.hold("dora: peft-split, logits over Llama's layout", relative(
+        logits(peft.PeftModel.from_pretrained(as_llama(base), split)), wanted), 1e-5)
+
+
 def check_origin(checks, work, base, adapter):
     named = os.path.join(work, "named")
     shutil.copytree(adapter, named)
@@ -230,6 +249,7 @@ def main():
         check_import(checks, args.program, work, base)
         check_gguf(checks, args.program, work, base)
         check_nf4(checks, args.program, work, base, adapter)
+        check_dora(checks, args.program, work, base)
         check_origin(checks, work, base, adapter)
     print(f"{checks.passed} passed, {checks.failed} failed")
     raise SystemExit(1 if checks.failed else 0)

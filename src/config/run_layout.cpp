@@ -15,6 +15,8 @@ std::vector<std::string> checkpoint_parts() {
   return {kAdapterConfigName, kAdapterTensorsName, kOptimizerName, kTrainingStateName};
 }
 
+std::vector<std::string> report_names() { return {kReportRowsName, kReportTextName, kReportPageName}; }
+
 std::string checkpoint_name(int64_t step) { return fmt::format("{}{:06}", kStep, step); }
 
 std::optional<int64_t> step_of_checkpoint(std::string_view name) {

@@ -1,4 +1,5 @@
 #include "config/table.h"
+#include "phi3tune/config/eval_metrics.h"
 
 namespace phi3tune::config {
 namespace {
@@ -40,6 +41,22 @@ Setting<O> eval_strategy() {
   return setting.also("evaluation_strategy", "Hugging Face")
       .only_for("evals_per_epoch")
       .when(kValidates, kDeciders, validates);
+}
+
+Setting<O> eval_metrics() {
+  auto setting = text_list<O>("eval_metrics", at(&O::eval, &EvalOptions::metrics),
+                              "What the command eval measures, of base and adapter; training evaluations take the loss "
+                              "and the token accuracy.");
+  setting.type.wanted = "names of metrics";
+  setting.read = [read = setting.read](const io::YamlNode& node, Reader& reader, O& run) {
+    read(node, reader, run);
+    for (const auto& name : run.eval.metrics) {
+      if (!find_eval_metric(name)) {
+        reader.fault(node, eval_metric_refusal(name));
+      }
+    }
+  };
+  return setting.unset("all").free_on_resume();
 }
 
 bool evaluates_between(const O& run) { return validates(run) && (run.eval.eval_steps || run.eval.evals_per_epoch); }
@@ -84,8 +101,19 @@ void add_evaluation_settings(SettingList<O>& list) {
   list.add(eval_strategy());
   list.add(boolean<O>("eval_on_start", at(&O::eval, &EvalOptions::eval_on_start), "Evaluate before the first step.")
                .when(kValidates, kDeciders, validates));
-  list.add(later<O>("eval_metrics", "What an evaluation measures."));
-  list.add(later<O>("eval_prompts", "Prompts to answer at every evaluation."));
+  list.add(eval_metrics());
+  list.add(
+      input_path<O>("eval_prompts", at(&O::eval, &EvalOptions::prompts_path),
+                    "JSONL of prompts, {\"prompt\": text} or {\"messages\": [...]} a line, that the adapter answers at "
+                    "every evaluation, greedily: into output_dir/generations.jsonl. On the CPU.")
+          .unset("none")
+          .when(kValidates, kDeciders, validates)
+          .free_on_resume());
+  list.add(
+      integer<O>("eval_max_new_tokens", at(&O::eval, &EvalOptions::max_new_tokens), count_from(1),
+                 "The longest of those answers, in tokens.")
+          .when("eval_prompts is given", {"eval_prompts"}, [](const O& run) { return !run.eval.prompts_path.empty(); })
+          .free_on_resume());
   list.add(text<O>("metric_for_best_model", at(&O::eval, &EvalOptions::metric_for_best_model),
                    "What makes a checkpoint the best: eval_loss, eval_perplexity or eval_token_accuracy of the first "
                    "set, or eval_<set>_loss and so on.")

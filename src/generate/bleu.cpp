@@ -117,25 +117,27 @@ BleuCounts bleu_counts(std::string_view answer, std::string_view reference) {
 }
 
 double bleu(const BleuCounts& counts) {
+  return counts.total[kOrders - 1] == 0 ? 0.0 : sentence_bleu(counts);  // no run of four words in any answer
+}
+
+double sentence_bleu(const BleuCounts& counts) {
   if (std::all_of(std::begin(counts.correct), std::end(counts.correct), [](int64_t count) { return count == 0; })) {
     return 0.0;
   }
   double smoothing = 1.0;
   double log_sum = 0.0;
-  for (int n = 0; n < kOrders; ++n) {
-    if (counts.total[n] == 0) {
-      return 0.0;  // no run so long in any answer
-    }
-    double precision = 100.0 * static_cast<double>(counts.correct[n]) / static_cast<double>(counts.total[n]);
-    if (counts.correct[n] == 0) {
+  int orders = 0;
+  for (; orders < kOrders && counts.total[orders] > 0; ++orders) {
+    double precision = 100.0 * static_cast<double>(counts.correct[orders]) / static_cast<double>(counts.total[orders]);
+    if (counts.correct[orders] == 0) {
       smoothing *= 2.0;
-      precision = 100.0 / (smoothing * static_cast<double>(counts.total[n]));
+      precision = 100.0 / (smoothing * static_cast<double>(counts.total[orders]));
     }
     log_sum += std::log(precision);
   }
   const double ratio = static_cast<double>(counts.reference_length) / static_cast<double>(counts.answer_length);
   const double brevity = counts.answer_length < counts.reference_length ? std::exp(1.0 - ratio) : 1.0;
-  return brevity * std::exp(log_sum / kOrders);
+  return brevity * std::exp(log_sum / orders);
 }
 
 }  // namespace phi3tune::generate

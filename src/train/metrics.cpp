@@ -26,6 +26,15 @@ void ObserverList::on_evaluation_batch(const std::string& name, int64_t done, in
   }
 }
 
+bool ObserverList::on_evaluated(int64_t step) {
+  for (TrainObserver* observer : observers_) {
+    if (!observer->on_evaluated(step)) {
+      return false;
+    }
+  }
+  return true;
+}
+
 void ObserverList::on_evaluation(const EvalMetrics& metrics) {
   for (TrainObserver* observer : observers_) {
     observer->on_evaluation(metrics);

@@ -328,6 +328,9 @@ bool Trainer::evaluate_all(std::vector<EvalMetrics>& results) {
     }
     taken.push_back(std::move(*metrics));
   }
+  if (!observer_.on_evaluated(state_.result.steps)) {
+    return false;
+  }
   for (const EvalMetrics& metrics : taken) {
     observer_.on_evaluation(metrics);
   }

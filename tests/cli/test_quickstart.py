@@ -20,10 +20,12 @@ class Quickstart(front.FrontTest):
         self.addCleanup(shutil.rmtree, folder)
         for path in adapters:
             self.good("inspect", front.SOURCE / path)
+        self.assertTrue((folder / "lora/eval/report.html").is_file())
         return done.stdout
 
     def test_without_the_pre_trained_model(self):
-        self.quickstart("--smoke")
+        out = self.quickstart("--smoke")
+        self.assertIn("validation: 40 rows, 4 of them answered (greedy, at most 8 new tokens)", out)
 
     @unittest.skipUnless(os.environ.get("PHI3TUNE_TEST_DEMO") == "1", "the pre-trained model was not asked for (scripts/test --parity does)")
     def test_a_real_model_learns_with_lora_and_with_qlora_in_four_minutes(self):
@@ -35,6 +37,8 @@ class Quickstart(front.FrontTest):
             if name == "validation":
                 self.assertLess(float(after), float(before) - 0.5)
         self.assertLess(int(re.search(r"both runs took (\d+) s", out)[1]), 240)
+        for name in ("loss", "f1, %", "rouge_l, %"):  # of terms that were not in the training data
+            self.assertRegex(out, rf"\| {name} +\|.*\| +better \|")
 
 
 if __name__ == "__main__":

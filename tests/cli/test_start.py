@@ -8,9 +8,10 @@ import unittest
 
 import front
 
-COMMANDS = [[], ["train"], ["plan"], ["data"], ["data", "preview"], ["init-model"], ["inspect"], ["env"], ["config"],
+COMMANDS = [[], ["train"], ["eval"], ["generate"], ["chat"], ["merge"], ["export"], ["plan"], ["data"], ["data", "preview"],
+            ["init-model"], ["inspect"], ["env"], ["config"],
             ["config", "check"], ["config", "show"], ["config", "schema"], ["config", "explain"], ["completion"]]
-LATER = [["eval"], ["generate"], ["chat"], ["merge"], ["export"], ["data", "check"], ["config", "convert"]]
+LATER = [["data", "check"], ["config", "convert"]]
 HELP_SECONDS = 0.020  # what a person does not notice
 
 

@@ -71,6 +71,7 @@ def scores(answer, reference):
     bleu = BLEU(tokenize="13a", smooth_method="exp", force=True).corpus_score([answer], [[reference]])
     return {"normalized": normalize_answer(answer), "exact_match": float(normalize_answer(answer) == normalize_answer(reference)),
             "f1": f1(answer, reference), "rouge_l": ROUGE.score(reference, answer)["rougeL"].fmeasure, "bleu": bleu.score,
+            "sentence_bleu": BLEU(effective_order=True, force=True).sentence_score(answer, [reference]).score,
             "bleu_counts": bleu.counts + bleu.totals + [bleu.sys_len, bleu.ref_len],
             "chrf": CHRF(char_order=6, word_order=0, beta=2).corpus_score([answer], [[reference]]).score}
 

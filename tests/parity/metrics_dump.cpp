@@ -24,6 +24,7 @@ int main() {
                           {"f1", generate::token_f1(answer, reference)},
                           {"rouge_l", generate::rouge_l(answer, reference)},
                           {"bleu", generate::bleu(row_bleu)},
+                          {"sentence_bleu", generate::sentence_bleu(row_bleu)},
                           {"chrf", generate::chrf(row_chrf)}};
     fmt::print("{}\n", scores.dump());
   }

@@ -144,6 +144,9 @@ struct EvalOptions {
   std::optional<int64_t> early_stopping_patience;  // evaluations in a row without a better one
   double early_stopping_min_delta = 0.0;
   std::optional<double> loss_watchdog_threshold;
+  std::vector<std::string> metrics;  // of `phi3-tune eval`, names of config/eval_metrics.h; empty: all
+  std::string prompts_path;          // JSONL of prompts that are answered at every evaluation; empty: none
+  int64_t max_new_tokens = 128;      // of those answers
   int64_t loss_watchdog_patience = 3;
 };
 

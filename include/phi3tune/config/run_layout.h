@@ -1,6 +1,6 @@
 // What lies where in a run's output_dir: the names alone.
 //
-//   run.json, metrics.jsonl, checkpoints/step-000200/..., adapter/
+//   run.json, metrics.jsonl, checkpoints/step-000200/..., adapter/, generations.jsonl, eval/
 #pragma once
 
 #include <cstdint>
@@ -20,6 +20,16 @@ inline constexpr const char* kAdapterConfigName = "adapter_config.json";
 inline constexpr const char* kAdapterTensorsName = "adapter_model.safetensors";
 inline constexpr const char* kOptimizerName = "optimizer.safetensors";
 inline constexpr const char* kTrainingStateName = "training_state.json";
+
+// eval_prompts: what the adapter answers at each evaluation.
+inline constexpr const char* kGenerationsName = "generations.jsonl";
+
+// What `phi3-tune eval` writes.
+inline constexpr const char* kReportFolder = "eval";
+inline constexpr const char* kReportRowsName = "rows.jsonl";
+inline constexpr const char* kReportTextName = "report.md";
+inline constexpr const char* kReportPageName = "report.html";
+std::vector<std::string> report_names();
 
 inline constexpr const char* kCheckpointKind = "checkpoint";  // in its manifest
 

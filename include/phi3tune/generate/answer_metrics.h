@@ -32,6 +32,8 @@ struct BleuCounts {
 // sacrebleu's BLEU: tokenize 13a, smoothing exp, order 4, case kept.
 BleuCounts bleu_counts(std::string_view answer, std::string_view reference);
 double bleu(const BleuCounts& counts);  // 0 to 100
+// As sacrebleu's sentence_bleu: only orders that the answer has runs of (effective order), so that a short one scores.
+double sentence_bleu(const BleuCounts& counts);
 
 struct ChrfCounts {
   int64_t answer[6] = {};

@@ -86,6 +86,9 @@ class TrainObserver {
   virtual void on_micro_batch(int64_t /*step*/, int64_t /*done*/, int64_t /*all*/) {}
   virtual void on_step(const StepMetrics&) {}
   virtual void on_evaluation_batch(const std::string& /*name*/, int64_t /*done*/, int64_t /*all*/) {}
+  // The losses of all sets are taken. False: the stop flag was seen before the observer was through with it; the
+  // evaluation is then as not made, and a resumed run makes it again.
+  virtual bool on_evaluated(int64_t /*step*/) { return true; }
   virtual void on_evaluation(const EvalMetrics&) {}
   virtual void on_save(const SaveMetrics&) {}
   virtual void on_finish(const TrainResult&) {}
@@ -99,6 +102,7 @@ class ObserverList final : public TrainObserver {
   void on_micro_batch(int64_t step, int64_t done, int64_t all) override;
   void on_step(const StepMetrics& metrics) override;
   void on_evaluation_batch(const std::string& name, int64_t done, int64_t all) override;
+  bool on_evaluated(int64_t step) override;
   void on_evaluation(const EvalMetrics& metrics) override;
   void on_save(const SaveMetrics& metrics) override;
   void on_finish(const TrainResult& result) override;

@@ -73,18 +73,6 @@ data::ChatTemplate choose_template(const ModelRequest& request, const data::Toke
   }
 }
 
-std::vector<int64_t> stop_ids_of(const OpenedModel& opened) {
-  auto ids = phi3::read_stop_ids(opened.folder.path(), opened.folder.config());
-  if (opened.chat_template) {
-    const auto end = opened.chat_template->end_of_turn();
-    const auto id = end.empty() ? std::nullopt : opened.tokenizer.token_id(end);
-    if (id && std::find(ids.begin(), ids.end(), *id) == ids.end()) {
-      ids.push_back(*id);
-    }
-  }
-  return ids;
-}
-
 at::ScalarType settle_dtype(const std::string& wanted, const phi3::ModelConfig& config) {
   if (wanted == "float32" || wanted == "bfloat16") {
     return wanted == "float32" ? at::kFloat : at::kBFloat16;
@@ -94,6 +82,19 @@ at::ScalarType settle_dtype(const std::string& wanted, const phi3::ModelConfig& 
 }
 
 }  // namespace
+
+std::vector<int64_t> stop_ids_of(const phi3::ModelFolder& folder, const data::Tokenizer& tokenizer,
+                                 const data::ChatTemplate* chat_template) {
+  auto ids = phi3::read_stop_ids(folder.path(), folder.config());
+  if (chat_template != nullptr) {
+    const auto end = chat_template->end_of_turn();
+    const auto id = end.empty() ? std::nullopt : tokenizer.token_id(end);
+    if (id && std::find(ids.begin(), ids.end(), *id) == ids.end()) {
+      ids.push_back(*id);
+    }
+  }
+  return ids;
+}
 
 OpenedModel open_model(const ModelRequest& request, bool raw) {
   auto folder = phi3::ModelFolder::open(request.model);
@@ -110,39 +111,50 @@ OpenedModel open_model(const ModelRequest& request, bool raw) {
       opened.chat_template = std::move(chosen);
     }
   }
-  opened.stop_ids = stop_ids_of(opened);
+  opened.stop_ids =
+      stop_ids_of(opened.folder, opened.tokenizer, opened.chat_template ? &*opened.chat_template : nullptr);
   return opened;
 }
 
 LoadedModel load_weights(const OpenedModel& opened, const ModelRequest& request) {
-  const auto& config = opened.folder.config();
-  ops::choose_backend(ops::cpu_backend());
-  const int threads = request.threads > 0 ? request.threads : usable_cores();
-  at::set_num_threads(threads);
-  model::Phi3Options options;
-  options.compute_dtype = settle_dtype(request.dtype, config);
-  options.quantize = request.load_in_4bit;
+  Holding holding;
+  holding.dtype = settle_dtype(request.dtype, opened.folder.config());
+  holding.quantize = request.load_in_4bit;
+  holding.threads = request.threads;
   const auto held = request.adapter.empty() ? std::nullopt : phi3::read_adapter_origin(request.adapter).held_in_nf4;
-  if (held && options.quantize) {
-    options.nf4.block_size = held->block_size;
-    options.nf4.double_quant = held->double_quant;
-  } else if (held && !config.quantization) {
+  if (held && holding.quantize) {
+    holding.nf4.block_size = held->block_size;
+    holding.nf4.double_quant = held->double_quant;
+  } else if (held && !opened.folder.config().quantization) {
     log_info(
         "{}: trained over the base in NF4, and used over the weights as the folder has them; --load-in-4bit holds "
         "them as training did",
         request.adapter);
   }
+  return load_weights(opened.folder, opened.adapter, request.adapter, holding);
+}
+
+LoadedModel load_weights(const phi3::ModelFolder& folder, const std::optional<phi3::AdapterConfig>& adapter,
+                         const std::string& adapter_folder, const Holding& holding) {
+  const auto& config = folder.config();
+  ops::choose_backend(ops::cpu_backend());
+  const int threads = holding.threads > 0 ? holding.threads : usable_cores();
+  at::set_num_threads(threads);
+  model::Phi3Options options;
+  options.compute_dtype = holding.dtype;
+  options.quantize = holding.quantize;
+  options.nf4 = holding.nf4;
   LoadedModel loaded;
-  if (opened.adapter) {  // before the base, which takes longer
-    options.ranks = model::ranks_of(config, *opened.adapter);
-    loaded.adapters = std::make_unique<model::LoraAdapters>(config, *opened.adapter, options.compute_dtype,
+  if (adapter) {  // before the base, which takes longer
+    options.ranks = model::ranks_of(config, *adapter);
+    loaded.adapters = std::make_unique<model::LoraAdapters>(config, *adapter, options.compute_dtype,
                                                             /*seed=*/0, /*gaussian=*/false);
-    checkpoint::load_adapter(request.adapter, config, *loaded.adapters);
+    checkpoint::load_adapter(adapter_folder, config, *loaded.adapters);
   }
-  loaded.model = std::make_unique<model::Phi3Model>(model::Phi3Model::load(opened.folder, options));
+  loaded.model = std::make_unique<model::Phi3Model>(model::Phi3Model::load(folder, options));
   loaded.model->attach(loaded.adapters.get());
   log_info("{}: {} layers, width {}, {} of weights as held{}; computes in {} on the CPU with {} threads{}",
-           request.model, config.num_layers, config.hidden_size, format_bytes(loaded.model->weight_bytes()),
+           folder.path(), config.num_layers, config.hidden_size, format_bytes(loaded.model->weight_bytes()),
            options.quantize || config.quantization ? ", linears in NF4" : "",
            options.compute_dtype == at::kBFloat16 ? "bfloat16" : "float32", threads,
            loaded.adapters ? fmt::format("; adapter of {} parameters", loaded.adapters->count()) : std::string());

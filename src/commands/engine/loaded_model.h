@@ -31,6 +31,9 @@ struct OpenedModel {
 // template that is known), CheckpointError (an adapter that is not this base's), ConfigError.
 OpenedModel open_model(const ModelRequest& request, bool raw);
 
+std::vector<int64_t> stop_ids_of(const phi3::ModelFolder& folder, const data::Tokenizer& tokenizer,
+                                 const data::ChatTemplate* chat_template);
+
 struct LoadedModel {
   std::unique_ptr<model::LoraAdapters> adapters;  // null: the base alone
   std::unique_ptr<model::Phi3Model> model;        // the adapters are attached
@@ -40,5 +43,16 @@ struct LoadedModel {
 // where the processor does not multiply bf16 faster; else bfloat16. `opened` must outlive what is returned. Throws
 // ModelError, CheckpointError, ResourceError.
 LoadedModel load_weights(const OpenedModel& opened, const ModelRequest& request);
+
+// How weights are held and computed with.
+struct Holding {
+  at::ScalarType dtype = at::kFloat;
+  bool quantize = false;
+  quant::Nf4Options nf4;
+  int threads = 0;  // 0: all cores this process may use
+};
+// The same, said exactly. adapter_folder: of `adapter`.
+LoadedModel load_weights(const phi3::ModelFolder& folder, const std::optional<phi3::AdapterConfig>& adapter,
+                         const std::string& adapter_folder, const Holding& holding);
 
 }  // namespace phi3tune::commands

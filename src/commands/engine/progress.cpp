@@ -22,17 +22,25 @@ void write_to(std::FILE* stream, std::string_view text) {
   std::fflush(stream);
 }
 
+using Progress = config::OutputOptions::Progress;
+
+Progress settled(Progress kind, const ProgressSinks& sinks) {
+  if (kind != Progress::kAuto) {
+    return kind;
+  }
+  return sinks.json ? Progress::kJson : sinks.stderr_is_terminal ? Progress::kBar : Progress::kPlain;
+}
+
 }  // namespace
 
 ProgressSinks sinks_of_process(bool json) { return {::isatty(STDERR_FILENO) == 1, json}; }
 
+bool is_plain(const config::OutputOptions& options, const ProgressSinks& sinks) {
+  return settled(options.progress, sinks) == Progress::kPlain;
+}
+
 std::unique_ptr<train::TrainObserver> make_progress(const config::OutputOptions& options, const ProgressSinks& sinks) {
-  using Progress = config::OutputOptions::Progress;
-  Progress kind = options.progress;
-  if (kind == Progress::kAuto) {
-    kind = sinks.json ? Progress::kJson : sinks.stderr_is_terminal ? Progress::kBar : Progress::kPlain;
-  }
-  switch (kind) {
+  switch (settled(options.progress, sinks)) {
     case Progress::kBar:
       return std::make_unique<ProgressBar>(options.logging_steps, terminal_columns,
                                            [](std::string_view text) { write_to(stderr, text); });

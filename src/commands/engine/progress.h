@@ -28,6 +28,9 @@ ProgressSinks sinks_of_process(bool json);
 // error, events to standard output.
 std::unique_ptr<train::TrainObserver> make_progress(const config::OutputOptions& options, const ProgressSinks& sinks);
 
+// Whether that is lines.
+bool is_plain(const config::OutputOptions& options, const ProgressSinks& sinks);
+
 // Which steps are shown, and the mean loss since the one before.
 class ShownSteps {
  public:

@@ -21,7 +21,7 @@ constexpr size_t kMostFaults = 20;  // in one report; the others are counted
 
 class PromptReader {
  public:
-  PromptReader(const GenerateRequest& request, const OpenedModel& opened) : request_(request), opened_(opened) {}
+  explicit PromptReader(const PromptContext& context) : context_(context) {}
 
   void add(const std::string& place, const io::Json& record) {
     try {
@@ -48,7 +48,7 @@ class PromptReader {
     }
   }
 
-  std::vector<Prompt> take() {
+  std::vector<Prompt> take(const std::string& path) {
     if (faults_ > kMostFaults) {
       report_ += fmt::format("\nand {} more faults", faults_ - kMostFaults);
     }
@@ -60,6 +60,9 @@ class PromptReader {
         log_info("key \"{}\" of {} prompts is not used", one_line(name), count);
       }
     }
+    if (prompts_.empty()) {
+      throw DataError("{}: it holds no prompt", path);
+    }
     return std::move(prompts_);
   }
 
@@ -69,12 +72,12 @@ class PromptReader {
       throw DataError("\"prompt\" is {}; wanted a text", value.type_name());
     }
     const auto text = value.get<std::string>();
-    if (!opened_.chat_template) {
+    if (!context_.chat_template) {
       std::vector<int32_t> ids;
-      if (opened_.tokenizer.add_bos_token() && opened_.tokenizer.bos_id()) {
-        ids.push_back(*opened_.tokenizer.bos_id());
+      if (context_.tokenizer.add_bos_token() && context_.tokenizer.bos_id()) {
+        ids.push_back(*context_.tokenizer.bos_id());
       }
-      const auto own = opened_.tokenizer.encode(text);
+      const auto own = context_.tokenizer.encode(text);
       ids.insert(ids.end(), own.begin(), own.end());
       if (ids.empty()) {
         throw DataError("the prompt is empty, and without a chat template there is nothing to continue");
@@ -82,15 +85,15 @@ class PromptReader {
       return ids;
     }
     std::vector<data::Message> messages;
-    if (request_.system) {
-      messages.push_back({"system", *request_.system});
+    if (context_.system) {
+      messages.push_back({"system", *context_.system});
     }
     messages.push_back({"user", text});
-    return encode_conversation(opened_, messages);
+    return encode_conversation(context_.tokenizer, *context_.chat_template, messages);
   }
 
   std::vector<int32_t> encode_messages(const io::Json& record) const {
-    if (!opened_.chat_template) {
+    if (!context_.chat_template) {
       throw DataError("\"messages\" want a chat template, and none is used");
     }
     auto messages = data::parse_record(record, config::RecordFormat::kMessages, {}).messages;
@@ -98,17 +101,18 @@ class PromptReader {
       throw DataError("the last message is {}; a prompt ends with the user's",
                       messages.empty() ? "missing" : "from \"assistant\"");
     }
-    if (request_.system) {
-      if (messages.front().role == "system") {
-        throw DataError("the record has a system message of its own, and --system gives another");
-      }
-      messages.insert(messages.begin(), {"system", *request_.system});
+    const bool has_own = messages.front().role == "system";
+    if (context_.system && has_own && !context_.system_is_default) {
+      throw DataError("the record has a system message of its own, and --system gives another");
     }
-    return encode_conversation(opened_, messages);
+    if (context_.system && !has_own) {
+      messages.insert(messages.begin(), {"system", *context_.system});
+    }
+    return encode_conversation(context_.tokenizer, *context_.chat_template, messages);
   }
 
   void check_length(size_t tokens) const {
-    const int64_t positions = opened_.folder.config().max_position_embeddings;
+    const int64_t positions = context_.positions;
     if (positions > 0 && static_cast<int64_t>(tokens) >= positions) {
       throw DataError(
           "the prompt has {} tokens, and the model knows {} positions (max_position_embeddings), for prompt "
@@ -117,8 +121,7 @@ class PromptReader {
     }
   }
 
-  const GenerateRequest& request_;
-  const OpenedModel& opened_;
+  const PromptContext& context_;
   std::vector<Prompt> prompts_;
   std::map<std::string, int64_t> ignored_;
   std::string report_;
@@ -150,36 +153,43 @@ void read_file(const std::string& path, PromptReader& reader) {
 
 }  // namespace
 
-std::vector<int32_t> encode_conversation(const OpenedModel& opened, const std::vector<data::Message>& messages) {
-  const auto& chat = opened.chat_template.value();
+std::vector<int32_t> encode_conversation(const data::Tokenizer& tokenizer, const data::ChatTemplate& chat_template,
+                                         const std::vector<data::Message>& messages) {
   const bool has_system =
       std::any_of(messages.begin(), messages.end(), [](const auto& message) { return message.role == "system"; });
-  if (has_system && !chat.holds_system_messages()) {
+  if (has_system && !chat_template.holds_system_messages()) {
     throw DataError("the chat template {} leaves system messages out; put the text into the user's message",
-                    chat.name());
+                    chat_template.name());
   }
-  return opened.tokenizer.encode(chat.render(messages, /*add_generation_prompt=*/true).text);
+  return tokenizer.encode(chat_template.render(messages, /*add_generation_prompt=*/true).text);
+}
+
+std::vector<int32_t> encode_conversation(const OpenedModel& opened, const std::vector<data::Message>& messages) {
+  return encode_conversation(opened.tokenizer, opened.chat_template.value(), messages);
+}
+
+std::vector<Prompt> read_prompt_file(const std::string& path, const PromptContext& context) {
+  PromptReader reader(context);
+  read_file(path, reader);
+  return reader.take(path);
 }
 
 std::vector<Prompt> read_prompts(const GenerateRequest& request, const OpenedModel& opened) {
-  PromptReader reader(request, opened);
+  const PromptContext context{opened.tokenizer, opened.chat_template ? &*opened.chat_template : nullptr,
+                              opened.folder.config().max_position_embeddings, request.system};
   if (!request.prompts_path.empty()) {
-    read_file(request.prompts_path, reader);
-  } else {
-    const bool piped = request.prompt == "-";
-    const auto text = piped ? read_standard_input() : request.prompt;
-    const std::string place = piped ? "standard input" : "the prompt";
-    const size_t bad = find_invalid_utf8(text);
-    if (bad != std::string_view::npos) {
-      throw DataError("{}: byte {} is not UTF-8", place, bad + 1);
-    }
-    reader.add(place, {{"prompt", text}});
+    return read_prompt_file(request.prompts_path, context);
   }
-  auto prompts = reader.take();
-  if (prompts.empty()) {
-    throw DataError("{}: it holds no prompt", request.prompts_path);
+  PromptReader reader(context);
+  const bool piped = request.prompt == "-";
+  const auto text = piped ? read_standard_input() : request.prompt;
+  const std::string place = piped ? "standard input" : "the prompt";
+  const size_t bad = find_invalid_utf8(text);
+  if (bad != std::string_view::npos) {
+    throw DataError("{}: byte {} is not UTF-8", place, bad + 1);
   }
-  return prompts;
+  reader.add(place, {{"prompt", text}});
+  return reader.take(place);
 }
 
 }  // namespace phi3tune::commands

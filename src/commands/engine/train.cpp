@@ -31,6 +31,7 @@
 #include "phi3tune/phi3/fused_adapter.h"
 #include "phi3tune/train/trainer.h"
 #include "progress.h"
+#include "prompt_log.h"
 #include "resume.h"
 #include "run_log.h"
 #include "run_saver.h"
@@ -115,10 +116,13 @@ class Ending {
 
 // Names are claimed before a byte is written under them.
 void claim_files(checkpoint::RunFolder& folder, const checkpoint::AdapterFiles& files) {
-  folder.claim({config::kMetricsName});
+  folder.claim({config::kMetricsName, config::kGenerationsName});
   folder.claim(checkpoint::checkpoint_claims());
   for (const auto& name : checkpoint::adapter_file_names(files)) {
     folder.claim({std::string(config::kAdapterFolder) + "/" + name});
+  }
+  for (const auto& name : config::report_names()) {  // of `phi3-tune eval`, which may come later
+    folder.claim({std::string(config::kReportFolder) + "/" + name});
   }
 }
 
@@ -207,6 +211,7 @@ int train(config::RunOptions run, const EngineContext& context) {
   const bool events = context.json || run.output.progress == config::OutputOptions::Progress::kJson;
   auto folder = hold_output_folder(run);
   const auto inputs = read_inputs(run);
+  auto prompts = read_logged_prompts(run, inputs);
   const auto adapter_config = settle_adapter(run, inputs.folder);
   auto record = describe_run(run, context, inputs);
   const auto start = settle_start(folder, run, record);
@@ -225,6 +230,7 @@ int train(config::RunOptions run, const EngineContext& context) {
     reuse_settled(start.from->record, run);
   }
   const auto prepared = set_up(run, inputs, adapter_config, start.from ? start.from->folder : "");
+  require_answers_on(prepared.compute, prompts);
   auto& adapters = *prepared.adapters;
   record.settings = run.resolved;
   record.requested = changed_settings(asked, run.resolved);
@@ -257,8 +263,14 @@ int train(config::RunOptions run, const EngineContext& context) {
   }
   RunLog log(folder.file(config::kMetricsName), start.own ? start.from->state.metrics_bytes : 0);
   const auto progress = make_progress(run.output, sinks_of_process(context.json));
+  const auto prompt_log = make_prompt_log(run, inputs, std::move(prompts), folder.file(config::kGenerationsName),
+                                          start.own ? start.from->state.loop.evaluated_at : -1, *prepared.model,
+                                          is_plain(run.output, sinks_of_process(context.json)));
   observers.add(&log);
   observers.add(progress.get());
+  if (prompt_log) {
+    observers.add(prompt_log.get());
+  }
   RunSaver saver(checkpoints, record, adapters, log, run.save);
   const auto counted = device_counters(prepared.compute);
   const auto result = trainer.run(&saver);

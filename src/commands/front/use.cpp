@@ -3,6 +3,8 @@
 #include <filesystem>
 
 #include "commands/front/engine.h"
+#include "phi3tune/config/eval_metrics.h"
+#include "phi3tune/config/run_layout.h"
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/log.h"
 #include "phi3tune/core/version.h"
@@ -31,6 +33,20 @@ void require_free(const char* option, const std::string& out) {
   }
 }
 
+void require_adapter(const EvalRequest& request, bool named) {
+  std::error_code code;
+  if (fs::exists(request.adapter, code)) {
+    return;
+  }
+  if (named && (request.adapter == "lora" || request.adapter == "qlora")) {
+    throw ConfigError("--adapter names a folder here, and there is no {0}; the setting is --set adapter={0}",
+                      request.adapter);
+  }
+  throw CheckpointError("{}: there is no adapter; {}", request.adapter,
+                        named ? "name a folder with adapter_config.json"
+                              : "train with these settings first, or name one with --adapter DIR");
+}
+
 }  // namespace
 
 int run_generate(const GenerateRequest& request, bool json) {
@@ -53,12 +69,15 @@ int run_eval(EvalOptions options, bool json) {
   for (const auto& note : request.run.notes) {
     log_info("{}", note);
   }
-  if (request.adapter.empty()) {
-    request.adapter = request.run.output.output_dir + "/adapter";
+  const bool named = !request.adapter.empty();
+  if (!named) {
+    request.adapter = request.run.output.output_dir + "/" + config::kAdapterFolder;
   }
   if (request.out.empty()) {
-    request.out = request.run.output.output_dir + "/eval";
+    request.out = request.run.output.output_dir + "/" + config::kReportFolder;
   }
+  (void)config::eval_metrics_of(request.metrics, "--metrics");
+  require_adapter(request, named);
   (void)phi3::read_model_config(request.run.model.base_model);
   (void)phi3::read_adapter_config(request.adapter);
   return Engine::load().eval(request, context_of(json));

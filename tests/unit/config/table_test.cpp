@@ -84,6 +84,9 @@ const std::set<std::string> kWorks{"schema_version",
                                    "evals_per_epoch",
                                    "eval_strategy",
                                    "eval_on_start",
+                                   "eval_metrics",
+                                   "eval_prompts",
+                                   "eval_max_new_tokens",
                                    "output_dir",
                                    "overwrite_output_dir",
                                    "run_name",
@@ -125,8 +128,6 @@ const std::set<std::string> kLater{"special_tokens",
                                    "tf32",
                                    "attn_implementation",
                                    "chunked_cross_entropy",
-                                   "eval_metrics",
-                                   "eval_prompts",
                                    "save_only_model",
                                    "export",
                                    "report_to"};
@@ -222,6 +223,9 @@ TEST(SettingsTable, EveryNameIsRead) {
         if (setting.applies_text.find(decider) != std::string::npos) {
           yaml += std::string(decider) + ": 2\n";
         }
+      }
+      if (setting.applies_text.find("eval_prompts") != std::string::npos) {
+        yaml += "val_set_size: 0.5\neval_prompts: prompts.jsonl\n";
       }
       if (setting.name == "early_stopping_min_delta") {
         yaml += "val_set_size: 0.5\neval_steps: 2\n";

@@ -60,6 +60,7 @@ TEST(AnswerMetrics, ScoresOfEachPairAreThoseOfTheLibraries) {
     EXPECT_NEAR(token_f1(answer, reference), line.at("f1").get<double>(), kTolerance);
     EXPECT_NEAR(rouge_l(answer, reference), line.at("rouge_l").get<double>(), kTolerance);
     EXPECT_NEAR(bleu(bleu_counts(answer, reference)), line.at("bleu").get<double>(), kTolerance);
+    EXPECT_NEAR(sentence_bleu(bleu_counts(answer, reference)), line.at("sentence_bleu").get<double>(), kTolerance);
     EXPECT_NEAR(chrf(chrf_counts(answer, reference)), line.at("chrf").get<double>(), kTolerance);
   }
 }

@@ -1,0 +1,98 @@
+#include "commands/engine/eval_report.h"
+
+#include <gmock/gmock.h>
+
+#include "commands/engine/eval_page.h"
+
+namespace phi3tune::commands {
+namespace {
+
+using config::EvalMetric;
+using testing::HasSubstr;
+using testing::Not;
+
+EvalRow row(double base_loss, double adapter_loss, double weight) {
+  EvalRow one;
+  one.place = "rows.jsonl:1";
+  one.weight = weight;
+  one.targets = static_cast<int64_t>(weight);
+  one.sides[kBase].weighted_loss = base_loss * weight;
+  one.sides[kAdapter].weighted_loss = adapter_loss * weight;
+  return one;
+}
+
+EvalSet set_of(std::vector<EvalRow> rows) {
+  EvalSet set;
+  set.name = "domain";
+  set.rows = std::move(rows);
+  return set;
+}
+
+TEST(EvalScores, ALossIsWeightedByItsTokens) {
+  const auto scores = score_set(set_of({row(1.0, 0.5, 1), row(3.0, 2.0, 3)}), {EvalMetric::kLoss}, 1);
+  ASSERT_EQ(scores.scores.size(), 1U);
+  EXPECT_DOUBLE_EQ(scores.scores[0].sides[kBase].value, 2.5);
+  EXPECT_DOUBLE_EQ(scores.scores[0].sides[kAdapter].value, 1.625);
+  EXPECT_DOUBLE_EQ(scores.scores[0].difference.value, -0.875);
+}
+
+TEST(EvalScores, ADifferenceOfTheSameRowsIsCertainWhereTheScoresAreNot) {
+  std::vector<EvalRow> rows;
+  for (int i = 0; i < 8; ++i) {
+    rows.push_back(row(i, i - 0.25, 4));
+  }
+  const auto score = score_set(set_of(rows), {EvalMetric::kLoss}, 1).scores.at(0);
+  EXPECT_GT(score.sides[kBase].high - score.sides[kBase].low, 1.0);
+  EXPECT_NEAR(score.difference.low, -0.25, 1e-12);
+  EXPECT_NEAR(score.difference.high, -0.25, 1e-12);
+  EXPECT_EQ(verdict_of(score), 1);  // a smaller loss
+}
+
+TEST(EvalScores, MoreOfAShareIsBetterAndAnIntervalAroundZeroIsNeither) {
+  EvalScore score;
+  score.metric = EvalMetric::kF1;
+  score.difference = {0.1, 0.05, 0.2};
+  EXPECT_EQ(verdict_of(score), 1);
+  score.difference = {-0.1, -0.2, -0.05};
+  EXPECT_EQ(verdict_of(score), -1);
+  score.difference = {0.1, -0.01, 0.2};
+  EXPECT_EQ(verdict_of(score), 0);
+}
+
+TEST(EvalReport, SharesAreShownInPercentAndZeroHasNoSign) {
+  EXPECT_EQ(score_text(EvalMetric::kF1, 0.4126), "41.3");
+  EXPECT_EQ(score_text(EvalMetric::kBleu, 41.26), "41.3");
+  EXPECT_EQ(score_text(EvalMetric::kLoss, -0.00004), "0.000");
+  EXPECT_EQ(score_text(EvalMetric::kF1, 0.05, true), "+5.0");
+  EXPECT_EQ(score_text(EvalMetric::kPerplexity, 54321.0), "5.43e+04");
+}
+
+TEST(EvalPage, TextOfOthersIsTextThere) {
+  Evaluation evaluation;
+  evaluation.metrics = {EvalMetric::kF1};
+  EvalRow one = row(1.0, 1.0, 1.0);
+  one.answered = true;
+  one.question.text = "<script>alert(\"1\")</script>";
+  one.question.reference = "a & b\x1b[31m";
+  one.sides[kAdapter].f1 = 1.0;
+  evaluation.sets.push_back(set_of({one}));
+  evaluation.scores.push_back(score_set(evaluation.sets[0], evaluation.metrics, 1));
+  const auto page = html_report(evaluation);
+  EXPECT_THAT(page, Not(HasSubstr("<script")));
+  EXPECT_THAT(page, HasSubstr("&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;"));
+  EXPECT_THAT(page, HasSubstr("a &amp; b&#xFFFD;[31m"));
+  EXPECT_THAT(page, HasSubstr("<span class=\"up\">f1 100.0</span>"));
+}
+
+TEST(EvalReport, AFenceIsLongerThanThoseInsideIt) {
+  Evaluation evaluation;
+  EvalRow one = row(1.0, 1.0, 1.0);
+  one.answered = true;
+  one.question.text = "````\ncode";
+  evaluation.sets.push_back(set_of({one}));
+  evaluation.scores.push_back(score_set(evaluation.sets[0], {EvalMetric::kLoss}, 1));
+  EXPECT_THAT(markdown_report(evaluation), HasSubstr("`````text\n````\ncode\n`````\n"));
+}
+
+}  // namespace
+}  // namespace phi3tune::commands

@@ -37,7 +37,7 @@ template <size_t kLength>
     try {
       std::rethrow_exception(fault);
     } catch (const std::bad_alloc&) {
-      end_with("error: memory ran out; the newest checkpoint is kept\n", phi3tune::ExitCode::kResource);
+      end_with("error: memory ran out; what was saved before stands\n", phi3tune::ExitCode::kResource);
     } catch (...) {
     }
   }
@@ -58,7 +58,7 @@ int main(int argc, char** argv) {
   } catch (const phi3tune::Error& error) {
     return fail(error.what(), error.exit_code());
   } catch (const std::bad_alloc&) {
-    return fail("memory ran out; the newest checkpoint is kept", phi3tune::ExitCode::kResource);
+    return fail("memory ran out; what was saved before stands", phi3tune::ExitCode::kResource);
   } catch (const std::exception& error) {
     return fail(std::string("internal error, please report it: ") + error.what(), phi3tune::ExitCode::kBug);
   }

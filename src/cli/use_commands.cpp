@@ -10,6 +10,19 @@ namespace {
 
 CLI::Validator dtypes(std::vector<std::string> names) { return CLI::IsMember(std::move(names)); }
 
+// CLI::Range lets nan pass. `or_zero`: 0 means something else and is allowed too.
+CLI::Validator number(double low, double high, bool or_zero = false) {
+  return CLI::Validator(
+      [=](const std::string& text) {
+        const auto value = parse_double(text);
+        const bool fits = value && ((*value >= low && *value <= high) || (or_zero && *value == 0.0));
+        return fits
+                   ? std::string()
+                   : fmt::format("found {}; wanted {}a number from {} to {}", text, or_zero ? "0, or " : "", low, high);
+      },
+      "");
+}
+
 }  // namespace
 
 void CommandLine::add_model_options(CLI::App* command, commands::ModelRequest& model, bool needs_adapter) {
@@ -44,19 +57,19 @@ void CommandLine::add_generation_options(CLI::App* command, config::GenerationOp
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
   command->add_option("--temperature", sampling.temperature, "0: greedy, always the likeliest token")
       ->capture_default_str()
-      ->check(CLI::Range(0.0, 100.0));
+      ->check(number(1e-3, 100.0, /*or_zero=*/true));
   command->add_option("--top-p", sampling.top_p, "Of the likeliest tokens that hold this much probability")
       ->capture_default_str()
-      ->check(CLI::Range(1e-6, 1.0));
+      ->check(number(1e-6, 1.0));
   command->add_option("--top-k", sampling.top_k, "Of the k likeliest tokens; 0: all")
       ->capture_default_str()
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 24));
   command->add_option("--min-p", sampling.min_p, "Of tokens at least this likely beside the likeliest")
       ->capture_default_str()
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(number(0.0, 1.0));
   command->add_option("--repetition-penalty", sampling.repetition_penalty, "Above 1: tokens that came before come less")
       ->capture_default_str()
-      ->check(CLI::Range(0.01, 100.0));
+      ->check(number(0.01, 100.0));
   command->add_option("--seed", sampling.seed, "Same seed, same answers")
       ->capture_default_str()
       ->check(CLI::Validator(

@@ -55,7 +55,7 @@ void on_stop_signal(int signal) {
   int64_t first = 0;
   if (g_first_signal.compare_exchange_strong(first, now)) {
     g_stop.store(true);
-    say("\nstopping; a second signal ends at once, and the newest checkpoint stands\n");
+    say("\nstopping; a second signal ends at once; what was saved stands\n");
   } else if (now - first > kOneRequest) {
     _exit(static_cast<int>(ExitCode::kInterrupted));
   }
@@ -96,7 +96,7 @@ bool take_interrupt() noexcept {
     return false;
   }
   g_stop.store(false);
-  if (g_first_signal.load() != 0) {  // it may have come just now
+  if (g_first_signal.load() != 0 || g_interrupted.load()) {  // another may have come just now
     g_stop.store(true);
   }
   return true;

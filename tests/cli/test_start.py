@@ -2,15 +2,16 @@
 import json
 import os
 import re
+import shlex
 import statistics
 import subprocess
 import unittest
 
 import front
 
-COMMANDS = [[], ["train"], ["eval"], ["generate"], ["chat"], ["merge"], ["export"], ["plan"], ["data"], ["data", "preview"],
-            ["init-model"], ["inspect"], ["env"], ["config"],
-            ["config", "check"], ["config", "show"], ["config", "schema"], ["config", "explain"], ["completion"]]
+COMMANDS = [[], ["train"], ["plan"], ["data"], ["data", "preview"], ["init-model"], ["inspect"], ["env"], ["config"],
+            ["config", "check"], ["config", "show"], ["config", "schema"], ["config", "explain"], ["completion"], ["eval"],
+            ["generate"], ["chat"], ["merge"], ["export"]]
 LATER = [["data", "check"], ["config", "convert"]]
 HELP_SECONDS = 0.020  # what a person does not notice
 
@@ -45,12 +46,12 @@ class Start(front.FrontTest):
     def test_examples_of_the_help_are_understood(self):
         for command in COMMANDS:
             example = re.search(r"Example: phi3-tune (.*)", self.good(*command, "--help"))[1]
-            words = example.split(" > ")[0].split()
+            words = shlex.split(example.split(" > ")[0])
             done = front.run(*words, "--help", cwd=self.folder)
             self.assertEqual(done.returncode, front.GOOD, f"{example}: {done.stderr}")
 
     def test_help_is_fast(self):
-        for command in ([], ["train"]):
+        for command in ([], ["train"], ["generate"]):
             times = sorted(processor_seconds([front.PROGRAM, *command, "--help"]) for _ in range(15))
             self.assertLess(statistics.median(times), HELP_SECONDS, times)
 
@@ -86,7 +87,11 @@ class Start(front.FrontTest):
         for words in (["inspect"], ["init-model"], ["init-model", "x", "--shape", "huge"], ["init-model", self.folder / "x", "--seed", "-1"],
                       ["init-model", self.folder / "x", "--seed=-7"], ["completion", "tcsh"],
                       ["env", "--nonsense"], ["data", "preview", "-n", "many"], ["config"], ["data"],
-                      ["train", "--set", "lora_r"], ["train", "--lora_r"]):
+                      ["train", "--set", "lora_r"], ["train", "--lora_r"], ["generate", "--model", "x"],
+                      ["generate", "--model", "x", "--seed", "-1", "hello"], ["generate", "--model", "x", "--log-probabilities", "hello"],
+                      ["generate", "--model", "x", "--prompts", "y", "hello"], ["chat"], ["merge", "--model", "x", "--out", "y"],
+                      ["merge", "--model", "x", "--adapter", "y", "--out", "z", "--shard-size", "big"],
+                      ["export", "--adapter", "x", "--out", "y"], ["export", "--adapter", "x", "--out", "y", "--format", "onnx"]):
             with self.subTest(words=words):
                 self.refused(front.USAGE, *words)
 

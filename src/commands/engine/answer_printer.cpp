@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "answer_report.h"
+#include "phi3tune/core/stop.h"
 
 namespace phi3tune::commands {
 namespace {
@@ -28,7 +29,11 @@ bool AnswerPrinter::add(size_t prompt, int32_t token) {
   answer.begun = true;
   answer.text += answer.stream.add(token);
   show_what_is_next();
-  return std::ferror(stdout) == 0;
+  if (std::ferror(stdout) != 0) {
+    request_stop();  // nobody reads the answers that would follow
+    return false;
+  }
+  return true;
 }
 
 void AnswerPrinter::end(size_t prompt, const generate::Answer& answer) {
@@ -48,7 +53,7 @@ void AnswerPrinter::end(size_t prompt, const generate::Answer& answer) {
     if (log_probabilities_) {
       event["log_probabilities"] = answer.log_probabilities;
     }
-    ended.line = event.dump();
+    ended.line = event.dump(-1, ' ', false, io::Json::error_handler_t::replace);
   }
   show_what_is_next();
 }

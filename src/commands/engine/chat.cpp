@@ -51,6 +51,9 @@ Got read_message(LineReader& lines, std::string& message) {
     message.erase(0, kQuotes.size());
     while (!message.ends_with(kQuotes)) {
       got = lines.next(kMore, line);
+      if (got == Got::kEnd && !lines.interactive()) {
+        throw DataError("a message that \"\"\" began does not end: it was not said");
+      }
       if (got != Got::kLine) {
         return got;
       }
@@ -64,6 +67,9 @@ Got read_message(LineReader& lines, std::string& message) {
       message.pop_back();
     }
     got = lines.next(kMore, line);
+    if (got == Got::kEnd) {
+      break;  // what came is a message; the end is read again
+    }
     if (got != Got::kLine) {
       return got;
     }
@@ -98,6 +104,7 @@ class Chat {
         case Got::kStopped:
           return ExitCode::kInterrupted;
       }
+      (void)take_interrupt();  // one that came beside an answer ends nothing
       if (stop_requested()) {
         return ExitCode::kInterrupted;
       }

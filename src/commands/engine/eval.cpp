@@ -90,9 +90,9 @@ Holding holding_of(const config::RunOptions& run) {
   return holding;
 }
 
-std::string describe(const config::RunOptions& run, at::ScalarType dtype) {
-  return fmt::format("{}{}", dtype == at::kBFloat16 ? "bfloat16" : "float32",
-                     run.method == config::AdapterMethod::kQlora ? ", the base's linears in NF4" : "");
+std::string describe(const Holding& holding) {
+  return fmt::format("{}{}", holding.dtype == at::kBFloat16 ? "bfloat16" : "float32",
+                     holding.quantize ? ", the base's linears in NF4" : "");
 }
 
 void measure(const LoadedModel& used, const std::vector<config::EvalMetric>& metrics, const Inputs& inputs,
@@ -148,12 +148,16 @@ int evaluate(const EvalRequest& request, const EngineContext& context) {
   evaluation.metrics = metrics;
   evaluation.sets = prepare_sets(request, metrics, inputs, examples);
 
-  const auto holding = holding_of(run);
+  auto holding = holding_of(run);
+  if (holding.quantize && run.lora.init == config::LoraOptions::Init::kPissa) {
+    log_info("PiSSA's result is for the base as its folder has it: both sides are measured over that, not over NF4");
+    holding.quantize = false;
+  }
   if (!holding.quantize && phi3::read_adapter_origin(request.adapter).held_in_nf4) {
     log_warning("{}: trained over the base in NF4, and evaluated over the weights as they are; --set adapter=qlora",
                 request.adapter);
   }
-  evaluation.computed = describe(run, holding.dtype);
+  evaluation.computed = describe(holding);
   const auto used = load_weights(inputs.folder, adapter, request.adapter, holding);
   measure(used, metrics, inputs, examples, evaluation.sets);
   for (const auto& set : evaluation.sets) {

@@ -1,15 +1,19 @@
 #include "prompts.h"
 
 #include <fmt/format.h>
+#include <poll.h>
+#include <unistd.h>
 
 #include <algorithm>
-#include <iostream>
-#include <iterator>
+#include <array>
+#include <cerrno>
+#include <cstring>
 #include <map>
 #include <utility>
 
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/log.h"
+#include "phi3tune/core/stop.h"
 #include "phi3tune/core/text.h"
 #include "phi3tune/data/record_reader.h"
 #include "phi3tune/data/records.h"
@@ -129,7 +133,24 @@ class PromptReader {
 };
 
 std::string read_standard_input() {
-  std::string text{std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
+  std::string text;
+  std::array<char, 65536> bytes{};
+  for (ssize_t count = 1; count != 0;) {
+    pollfd entry{STDIN_FILENO, POLLIN, 0};
+    constexpr int kLook = 100;  // ms between looks at the stop flag
+    const int ready = poll(&entry, 1, kLook);
+    if (stop_requested()) {
+      throw Interrupted("stopped while the prompt was read: nothing was answered");
+    }
+    if (ready <= 0) {
+      continue;
+    }
+    count = read(STDIN_FILENO, bytes.data(), bytes.size());
+    if (count < 0 && errno != EINTR) {
+      throw DataError("standard input: it cannot be read: {}", std::strerror(errno));
+    }
+    text.append(bytes.data(), count > 0 ? static_cast<size_t>(count) : 0);
+  }
   if (text.ends_with('\n')) {  // what `echo` adds
     text.pop_back();
   }

@@ -7,6 +7,7 @@
 #include "phi3tune/config/run_layout.h"
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/log.h"
+#include "phi3tune/core/text.h"
 #include "phi3tune/core/version.h"
 #include "phi3tune/phi3/adapter_config.h"
 #include "phi3tune/phi3/model_config.h"
@@ -23,6 +24,13 @@ void check_model(const ModelRequest& request) {
   (void)phi3::read_model_config(request.model);
   if (!request.adapter.empty()) {
     (void)phi3::read_adapter_config(request.adapter);
+  }
+}
+
+void check_system(const std::optional<std::string>& system) {
+  const size_t bad = system ? find_invalid_utf8(*system) : std::string_view::npos;
+  if (bad != std::string_view::npos) {
+    throw ConfigError("--system: byte {} is not UTF-8", bad + 1);
   }
 }
 
@@ -50,6 +58,7 @@ void require_adapter(const EvalRequest& request, bool named) {
 }  // namespace
 
 int run_generate(const GenerateRequest& request, bool json) {
+  check_system(request.system);
   check_model(request.model);
   std::error_code code;
   if (!request.prompts_path.empty() && !fs::is_regular_file(request.prompts_path, code)) {
@@ -59,6 +68,7 @@ int run_generate(const GenerateRequest& request, bool json) {
 }
 
 int run_chat(const ChatRequest& request, bool json) {
+  check_system(request.system);
   check_model(request.model);
   return Engine::load().chat(request, context_of(json));
 }

@@ -35,7 +35,7 @@ TEST_F(StopDeathTest, OneSignalSetsTheFlagAndTheSecondEndsTheProcess) {
           ::raise(signal);
           ::_exit(!before && stop_requested() && std::strcmp(stop_reason(), "a signal") == 0 ? kGood : 1);
         },
-        ::testing::ExitedWithCode(kGood), "stopping; a second signal ends at once, and the newest checkpoint stands");
+        ::testing::ExitedWithCode(kGood), "stopping; a second signal ends at once; what was saved stands");
   }
   const std::pair<int, int> pairs[] = {{SIGTERM, SIGTERM}, {SIGINT, SIGTERM}, {SIGHUP, SIGINT}};
   for (const auto& [first, second] : pairs) {

@@ -213,6 +213,24 @@ class Prompts(TinyRun):
         self.assertEqual(answers["What is 3?"], lines[-2]["answer"])
         self.assertEqual(answers["And 4?"], lines[-1]["answer"])
 
+    def test_a_resumed_run_has_the_lines_of_an_unbroken_one(self):
+        self.rows("prompts.jsonl", [{"prompt": "What is 3?"}])
+        settings = {"eval_steps": 4, "save_steps": 4, "lr_scheduler": "constant", "eval_prompts": "prompts.jsonl", "eval_max_new_tokens": 6}
+        self.trained(**settings, output_dir=str(self.folder / "whole"))
+        self.trained(**settings, max_steps=8)
+        with open(self.folder / "out/generations.jsonl", "a") as file:  # what a run left that was killed behind step 8
+            file.write('{"step":12,"prompt":"What is 3?","answer":"x"}\n{"step":12,"pro')
+        self.trained(**settings)
+        self.assertEqual([line["step"] for line in self.lines()], [0, 4, 8, 12])
+        self.assertEqual(self.lines(), self.lines("whole"))
+
+    def test_what_is_no_prompt_is_refused_with_its_line(self):
+        self.rows("prompts.jsonl", [{"prompt": "What is 3?"}, {"question": "And 4?"}, {"prompt": "long " * 5000}])
+        errors = self.refused(front.INPUT, "--config", self.config(eval_prompts="prompts.jsonl"))
+        self.assertEqual(len(errors), 2)
+        self.assertRegex(errors[0], r'prompts\.jsonl:2: wanted an object with either "prompt"')
+        self.assertRegex(errors[1], r"prompts\.jsonl:3: the prompt has \d+ tokens, and the model knows")
+
 
 if __name__ == "__main__":
     unittest.main()

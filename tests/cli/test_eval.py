@@ -133,11 +133,11 @@ class Eval(TinyRun):
             self.assertEqual(len({len(line) for line in lines}), 1 if lines else 0)
 
     def test_labels_are_told_from_the_references(self):
-        self.rows("labels.jsonl", [chat(f"Is {i} even?", "yes" if i % 2 == 0 else "no") for i in range(16)])
+        self.rows("labels.jsonl", [chat(f"Is {i} even?", "Yes|true." if i % 2 == 0 else "no") for i in range(16)])
         config = self.trained(test_datasets=[{"path": "labels.jsonl"}, {"path": "domain.jsonl"}])
         labels, domain = self.evaluated(config, "--metrics", "label_accuracy,loss", "--samples", 100, "--max-new-tokens", 3)["sets"]
         self.assertEqual(sorted(labels["metrics"]), ["label_accuracy", "loss"])
-        self.assertEqual([one["label"] for one in labels["labels"]], ["no", "yes"])
+        self.assertEqual([one["label"] for one in labels["labels"]], ["no", "yes|true"])
         self.assertEqual([one["wanted"] for one in labels["labels"]], [8, 8])
         for side in ("base", "adapter"):
             right = sum(one[side]["right"] for one in labels["labels"])
@@ -145,6 +145,8 @@ class Eval(TinyRun):
             self.assertEqual(sum(one[side]["given"] for one in labels["labels"]) + labels["no_label"][side], 16)
         self.assertNotIn("label_accuracy", domain["metrics"])
         self.assertIn("left out: label_accuracy: its references are not a few labels", domain["notes"][0])
+        text = self.good("eval", "--config", config, "--metrics", "label_accuracy", "--max-new-tokens", 1)
+        self.assertRegex(text, r"(?m)^\| yes\\\|true +\| +8 \|")
 
     def test_plain_text_has_a_loss_and_says_what_is_left_out(self):
         self.rows("plain.jsonl", [{"text": f"{i} is a number"} for i in range(5)])

@@ -45,6 +45,9 @@ class Terminal:
         return before
 
     def type(self, text):
+        """As a person does: not before the program waits for it. Between two lines the terminal is not the editor's."""
+        while text != "\x03" and self.read(0.3):
+            pass
         os.write(self.master, text.encode())
 
     def code(self, seconds=30):

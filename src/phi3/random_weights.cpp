@@ -3,20 +3,14 @@
 #include <bit>
 
 #include "phi3tune/core/error.h"
+#include "phi3tune/core/split_mix.h"
 
 namespace phi3tune::phi3 {
 namespace {
 
-constexpr uint64_t kGolden = 0x9E3779B97F4A7C15U;
 constexpr int32_t kMean = 262140;  // 8 * 65535 / 2
 // 0.02 / sqrt(8 * (2^32 - 1) / 12) rounded to float: 0.02 is transformers' initializer_range.
 constexpr float kScale = 0x1.91530cp-22F;
-
-constexpr uint64_t mix(uint64_t z) noexcept {
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9U;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBU;
-  return z ^ (z >> 31);
-}
 
 constexpr uint64_t fnv1a64(std::string_view text) noexcept {
   uint64_t hash = 0xCBF29CE484222325U;
@@ -33,8 +27,8 @@ constexpr uint64_t pair_sums(uint64_t word) noexcept {
 }
 
 inline float element(uint64_t key, uint64_t index) noexcept {
-  const uint64_t first = key + (2 * index + 1) * kGolden;
-  const uint64_t sums = pair_sums(mix(first)) + pair_sums(mix(first + kGolden));
+  const uint64_t first = key + (2 * index + 1) * kGoldenStep;
+  const uint64_t sums = pair_sums(split_mix(first)) + pair_sums(split_mix(first + kGoldenStep));
   const auto total = static_cast<int32_t>((sums & 0xFFFFFFFFU) + (sums >> 32));
   return static_cast<float>(total - kMean) * kScale;
 }
@@ -49,7 +43,8 @@ void fill_as(uint64_t key, uint64_t begin, uint64_t count, void* out, Convert co
 
 }  // namespace
 
-RandomWeights::RandomWeights(uint64_t seed, std::string_view name) : key_(mix(mix(seed + kGolden) ^ fnv1a64(name))) {}
+RandomWeights::RandomWeights(uint64_t seed, std::string_view name)
+    : key_(split_mix(split_mix(seed + kGoldenStep) ^ fnv1a64(name))) {}
 
 float RandomWeights::value(uint64_t index) const noexcept { return element(key_, index); }
 

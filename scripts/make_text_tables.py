@@ -8,23 +8,13 @@ import re
 import unicodedata
 from pathlib import Path
 
-POINTS = [c for c in range(0x110000) if not 0xD800 <= c <= 0xDFFF]
-
-
-def ranges(points: list[int]) -> list[tuple[int, int]]:
-    out: list[list[int]] = []
-    for point in points:
-        if out and out[-1][1] == point - 1:
-            out[-1][1] = point
-        else:
-            out.append([point, point])
-    return [tuple(pair) for pair in out]
+from code_point_tables import CODE_POINTS, lines, table
 
 
 def lower_runs() -> list[tuple[int, int, int, int]]:
     """(first, last, step, what is added): neighbours one or two apart that move by the same amount."""
     runs: list[list[int]] = []
-    for c in POINTS:
+    for c in CODE_POINTS:
         low = chr(c).lower()
         if c == 0x130 or c == 0x3A3 or low == chr(c):
             continue  # two characters; by its place in the word: in the code
@@ -41,23 +31,9 @@ def lower_runs() -> list[tuple[int, int, int, int]]:
 
 def sigma_classes() -> tuple[list[int], list[int]]:
     """What str.lower looks through beside a capital sigma, and what makes it one inside a word."""
-    ignorable = [c for c in POINTS if ("A\u03A3" + chr(c) + "A").lower()[1] == "\u03C3" and ("A\u03A3" + chr(c)).lower()[1] == "\u03C2"]
-    cased = [c for c in POINTS if ("A\u03A3" + chr(c)).lower()[1] == "\u03C3"]
+    ignorable = [c for c in CODE_POINTS if ("A\u03A3" + chr(c) + "A").lower()[1] == "\u03C3" and ("A\u03A3" + chr(c)).lower()[1] == "\u03C2"]
+    cased = [c for c in CODE_POINTS if ("A\u03A3" + chr(c)).lower()[1] == "\u03C3"]
     return ignorable, cased
-
-
-def lines(items: list[str]) -> list[str]:
-    out, line = [], ""
-    for item in items:
-        if len(line) + len(item) > 117:
-            out.append(line.rstrip())
-            line = ""
-        line += item + " "
-    return out + ([line.rstrip()] if line else [])
-
-
-def table(name: str, points: list[int]) -> list[str]:
-    return [f"constexpr CodePointRange {name}[] = {{", *lines([f"{{0x{a:X},0x{b:X}}}," for a, b in ranges(points)]), "};"]
 
 
 def main() -> None:
@@ -71,8 +47,8 @@ def main() -> None:
         "constexpr LowerRun kLowerRuns[] = {",
         *lines([f"{{0x{a:X},0x{b:X},{s},{d}}}," for a, b, s, d in lower_runs()]),
         "};",
-        *table("kWordRanges", [c for c in POINTS if word.match(chr(c))]),
-        *table("kSpaceRanges", [c for c in POINTS if chr(c).isspace()]),
+        *table("kWordRanges", [c for c in CODE_POINTS if word.match(chr(c))]),
+        *table("kSpaceRanges", [c for c in CODE_POINTS if chr(c).isspace()]),
         *table("kCaseIgnorableRanges", ignorable),
         *table("kCasedRanges", cased),
         "// clang-format on",

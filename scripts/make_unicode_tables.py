@@ -13,10 +13,10 @@ Needs: pip install tokenizers==0.23.3. Run from anywhere; the file is written in
 from pathlib import Path
 
 import tokenizers
+from code_point_tables import CODE_POINTS, lines, table
 from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
 
 CATEGORIES = ("Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Zs Zl Zp Cc Cf Co Cn").split()
-CODE_POINTS = [c for c in range(0x110000) if not 0xD800 <= c <= 0xDFFF]
 
 
 def categories() -> dict[int, int]:
@@ -46,26 +46,6 @@ def word() -> list[int]:
     return [c for c in CODE_POINTS if token not in tokenizer.encode("AB" + chr(c)).ids]
 
 
-def ranges(points: list[int]) -> list[tuple[int, int]]:
-    out: list[list[int]] = []
-    for point in points:
-        if out and out[-1][1] == point - 1:
-            out[-1][1] = point
-        else:
-            out.append([point, point])
-    return [tuple(pair) for pair in out]
-
-
-def lines(items: list[str]) -> list[str]:
-    out, line = [], ""
-    for item in items:
-        if len(line) + len(item) > 117:
-            out.append(line.rstrip())
-            line = ""
-        line += item + " "
-    return out + ([line.rstrip()] if line else [])
-
-
 def main() -> None:
     category = categories()
     runs: list[tuple[int, int]] = []
@@ -80,12 +60,8 @@ def main() -> None:
         "constexpr CategoryRun kCategoryRuns[] = {",
         *lines([f"{{0x{point:X},{value}}}," for point, value in runs]),
         "};",
-        "constexpr CodePointRange kNumericRanges[] = {",
-        *lines([f"{{0x{a:X},0x{b:X}}}," for a, b in ranges(numeric())]),
-        "};",
-        "constexpr CodePointRange kWordRanges[] = {",
-        *lines([f"{{0x{a:X},0x{b:X}}}," for a, b in ranges(word())]),
-        "};",
+        *table("kNumericRanges", numeric()),
+        *table("kWordRanges", word()),
         "// clang-format on",
     ]
     target = Path(__file__).resolve().parent.parent / "src/data/tokenizer/unicode_tables.inc"

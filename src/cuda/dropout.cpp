@@ -8,9 +8,11 @@
 namespace phi3tune::cuda {
 namespace {
 
-kernels::DropoutView view(const Documents& documents, const DropoutKey& key) {
+// `Key`: of dropout or of noise, which share the kernels' streams.
+template <typename Key>
+kernels::DropoutView view(const Documents& documents, const Key& key, uint32_t threshold, float keep_scale) {
   require(documents.on_device.defined() && key.sample_ids_on_device.defined(),
-          "dropout on a GPU wants documents and sample ids in its memory");
+          "dropout and noise on a GPU want documents and sample ids in its memory");
   return {.cu_seqlens = data<int32_t>(documents.on_device),
           .sample_ids = data<uint64_t>(key.sample_ids_on_device),
           .documents = static_cast<int>(documents.cu_seqlens.size()) - 1,
@@ -18,8 +20,12 @@ kernels::DropoutView view(const Documents& documents, const DropoutKey& key) {
           .step = key.step,
           .layer = key.layer,
           .module = key.module,
-          .threshold = ops::dropout_threshold(key.p),
-          .keep_scale = static_cast<float>(1.0 / (1.0 - key.p))};
+          .threshold = threshold,
+          .keep_scale = keep_scale};
+}
+
+kernels::DropoutView view(const Documents& documents, const DropoutKey& key) {
+  return view(documents, key, ops::dropout_threshold(key.p), static_cast<float>(1.0 / (1.0 - key.p)));
 }
 
 }  // namespace
@@ -43,19 +49,10 @@ void dropout_add(const Tensor& dx, const Tensor& x, const Documents& documents, 
 }
 
 void add_noise(const Tensor& x, const Documents& documents, const NoiseKey& key) {
-  require(documents.on_device.defined() && key.sample_ids_on_device.defined(),
-          "noise on a GPU wants documents and sample ids in its memory");
-  const kernels::DropoutView view{.cu_seqlens = data<int32_t>(documents.on_device),
-                                  .sample_ids = data<uint64_t>(key.sample_ids_on_device),
-                                  .documents = static_cast<int>(documents.cu_seqlens.size()) - 1,
-                                  .seed = key.seed,
-                                  .step = key.step,
-                                  .layer = key.layer,
-                                  .module = key.module,
-                                  .threshold = 0,
-                                  .keep_scale = 1.0F};
   with_dtype("add_noise", x.scalar_type(), [&]<typename T>(T) {
-    launched("add_noise", kernels::noise_add<T>(data<T>(x), ld(x), view, key.alpha, x.size(0), x.size(1), stream()),
+    launched("add_noise",
+             kernels::noise_add<T>(data<T>(x), ld(x), view(documents, key, /*threshold=*/0, /*keep_scale=*/1.0F),
+                                   key.alpha, x.size(0), x.size(1), stream()),
              {&x});
   });
 }

@@ -81,13 +81,8 @@ bool is_adapter_dtype(io::DType dtype) noexcept {
   return dtype == io::DType::kF32 || dtype == io::DType::kF16 || dtype == io::DType::kBF16;
 }
 
-at::ScalarType scalar_type(io::DType dtype) {
-  require(is_adapter_dtype(dtype), "an adapter is written as F32, F16 or BF16");
-  return dtype == io::DType::kF32 ? at::kFloat : dtype == io::DType::kF16 ? at::kHalf : at::kBFloat16;
-}
-
 at::Tensor tensor_of(const io::SafetensorsFile& file, const io::TensorEntry& entry) {
-  at::Tensor tensor = at::empty(entry.shape, scalar_type(entry.dtype));
+  at::Tensor tensor = at::empty(entry.shape, model::scalar_type(entry.dtype));
   const std::span<const std::byte> data = file.data(entry);
   if (!data.empty()) {
     std::memcpy(tensor.data_ptr(), data.data(), data.size());

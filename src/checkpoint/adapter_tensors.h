@@ -8,6 +8,7 @@
 
 #include "checkpoint/faults.h"
 #include "phi3tune/io/safetensors.h"
+#include "phi3tune/model/dtype.h"
 #include "phi3tune/model/lora.h"
 #include "phi3tune/phi3/adapter_config.h"
 #include "phi3tune/phi3/fused_adapter.h"
@@ -34,7 +35,6 @@ void copy_saved(const model::LoraAdapters& adapters, const std::vector<at::Tenso
 
 // F32, F16 or BF16; anything else is false.
 bool is_adapter_dtype(io::DType dtype) noexcept;
-at::ScalarType scalar_type(io::DType dtype);
 
 // A copy of the bytes as a tensor; they need not be aligned.
 at::Tensor tensor_of(const io::SafetensorsFile& file, const io::TensorEntry& entry);

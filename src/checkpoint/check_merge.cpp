@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <fstream>
 
 #include "phi3tune/checkpoint/adapter.h"
 #include "phi3tune/core/error.h"
@@ -15,20 +14,6 @@ namespace phi3tune::checkpoint {
 namespace {
 
 constexpr int64_t kTokens = 32;
-
-uint64_t available_memory() {
-  std::ifstream file("/proc/meminfo");
-  std::string name;
-  std::string unit;
-  uint64_t kibibytes = 0;
-  while (file >> name >> kibibytes) {
-    std::getline(file, unit);
-    if (name == "MemAvailable:") {
-      return kibibytes << 10;
-    }
-  }
-  return UINT64_MAX;
-}
 
 // Spread over the vocabulary, the same in every run.
 model::TokenBatch fixed_tokens(const phi3::ModelConfig& config) {
@@ -57,14 +42,15 @@ at::Tensor logits_of(model::Phi3Model& model, const phi3::ModelFolder& folder) {
 }  // namespace
 
 MergeCheck check_merge(const phi3::ModelFolder& base, const std::string& adapter,
-                       const std::optional<phi3::HeldInNf4>& held, const phi3::ModelFolder& merged) {
+                       const std::optional<phi3::HeldInNf4>& held, const phi3::ModelFolder& merged,
+                       uint64_t free_memory) {
   const auto& config = base.config();
   int64_t parameters = 0;
   for (const auto& spec : phi3::state_dict(config)) {
     parameters += spec.numel();
   }
   // float32 of a 16-bit folder takes memory of its own.
-  const bool fits = static_cast<double>(parameters) * sizeof(float) < 0.8 * static_cast<double>(available_memory());
+  const bool fits = static_cast<double>(parameters) * sizeof(float) < 0.8 * static_cast<double>(free_memory);
   model::Phi3Options options;
   options.compute_dtype = fits ? at::kFloat : at::kBFloat16;
 

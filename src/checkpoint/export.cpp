@@ -9,13 +9,13 @@
 
 #include "checkpoint/exported_tensors.h"
 #include "checkpoint/staged_folder.h"
-#include "phi3tune/checkpoint/output.h"
 #include "phi3tune/config/run_layout.h"
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/log.h"
 #include "phi3tune/io/atomic_file.h"
 #include "phi3tune/io/folder.h"
 #include "phi3tune/io/json.h"
+#include "phi3tune/io/output.h"
 #include "phi3tune/phi3/adapter_origin.h"
 #include "phi3tune/phi3/fused_adapter.h"
 #include "phi3tune/phi3/model_folder.h"
@@ -51,6 +51,14 @@ std::vector<ExportedModule> split_modules(std::vector<ExportedModule> modules, c
   return split;
 }
 
+// What llama.cpp's adapters have no place for; empty: nothing.
+std::string beyond_gguf(const phi3::AdapterConfig& config) {
+  if (!config.modules_to_save.empty()) {
+    return fmt::format("{} trained whole", fmt::join(config.modules_to_save, ", "));
+  }
+  return config.use_dora ? "trained with DoRA" : "";
+}
+
 void write_folder(const phi3::AdapterFolder& folder, const phi3::AdapterConfig& config,
                   const std::vector<ExportedModule>& modules, const ExportOptions& options, ExportReport& report) {
   const auto& adapter = folder.path();
@@ -82,7 +90,7 @@ void write_folder(const phi3::AdapterFolder& folder, const phi3::AdapterConfig& 
       add(name, tensor_of(folder.file(), *entry));
     }
   }
-  require_room(options.out, bytes);
+  io::require_room(options.out, bytes);
   StagedFolder staged(options.out, files);
   io::write_safetensors(staged.file(config::kAdapterTensorsName), std::move(tensors),
                         phi3::origin_metadata(phi3::read_adapter_origin(adapter)), io::AtomicFile::Mode::kFresh);
@@ -98,7 +106,7 @@ void write_folder(const phi3::AdapterFolder& folder, const phi3::AdapterConfig& 
 }  // namespace
 
 at::Tensor rounded(const at::Tensor& tensor, io::DType dtype, const std::string& name) {
-  auto value = tensor.to(scalar_type(dtype)).contiguous();
+  auto value = tensor.to(model::scalar_type(dtype)).contiguous();
   if (!at::isfinite(value).all().item<bool>()) {
     throw NumericsError("{}: holds values that are not finite as {}; nothing is written; --dtype float32 holds them",
                         name, io::dtype_name(dtype));
@@ -111,24 +119,18 @@ ExportReport export_adapter(const phi3::ModelConfig& base, const std::string& ad
   if (gguf && options.dtype == io::DType::kBF16) {
     throw ConfigError("--dtype bfloat16: a GGUF adapter is written as float32 or float16");
   }
-  require_free_output(options.out, {adapter});
+  io::require_free_output(options.out, {adapter});
   const auto folder = phi3::AdapterFolder::open(adapter);
   const auto fused = phi3::fuse_adapter(folder, base);
   ExportReport report;
   report.out = options.out;
   report.notes = fused.notes;
   auto modules = fused_modules(folder, fused, base);
-  if (gguf && !fused.config.modules_to_save.empty()) {
+  if (const auto what = gguf ? beyond_gguf(fused.config) : std::string(); !what.empty()) {
     throw CheckpointError(
-        "{}: {} trained whole, which a GGUF adapter cannot hold; `phi3-tune merge` writes a whole model, which "
-        "llama.cpp's convert_hf_to_gguf.py reads",
-        adapter, fmt::join(fused.config.modules_to_save, ", "));
-  }
-  if (gguf && fused.config.use_dora) {
-    throw CheckpointError(
-        "{}: trained with DoRA, which a GGUF adapter cannot hold; `phi3-tune merge` writes a whole model, which "
-        "llama.cpp's convert_hf_to_gguf.py reads",
-        adapter);
+        "{}: {}, which a GGUF adapter cannot hold; `phi3-tune merge` writes a whole model, which llama.cpp's "
+        "convert_hf_to_gguf.py reads",
+        adapter, what);
   }
   if (gguf) {
     report.modules = modules.size();
@@ -136,7 +138,7 @@ ExportReport export_adapter(const phi3::ModelConfig& base, const std::string& ad
     for (const auto& module : modules) {
       bytes += static_cast<uint64_t>(module.a.numel() + module.b.numel()) * io::dtype_size(options.dtype);
     }
-    require_room(options.out, bytes);
+    io::require_room(options.out, bytes);
     io::make_directories(io::parent_of(options.out));
     write_gguf_adapter(options.out, modules, options.dtype, fused.config.base_model_name_or_path, report.notes);
     return report;

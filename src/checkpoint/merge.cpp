@@ -10,12 +10,12 @@
 #include "checkpoint/merged_folder.h"
 #include "checkpoint/merged_tensors.h"
 #include "checkpoint/staged_folder.h"
-#include "phi3tune/checkpoint/output.h"
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/log.h"
 #include "phi3tune/core/text.h"
 #include "phi3tune/io/atomic_file.h"
 #include "phi3tune/io/folder.h"
+#include "phi3tune/io/output.h"
 
 namespace phi3tune::checkpoint {
 namespace {
@@ -69,7 +69,7 @@ void write_shard(const StagedFolder& staged, const MergedShard& shard, const Mer
 }  // namespace
 
 MergeReport merge(const phi3::ModelFolder& base, const std::string& adapter, const MergeOptions& options) {
-  require_free_output(options.out, {base.path(), adapter});
+  io::require_free_output(options.out, {base.path(), adapter});
   const auto folder = phi3::AdapterFolder::open(adapter);
   const auto fused = phi3::fuse_adapter(folder, base.config());
   for (const auto& note : fused.notes) {
@@ -110,7 +110,7 @@ MergeReport merge(const phi3::ModelFolder& base, const std::string& adapter, con
     }
   }
   report.bytes = static_cast<uint64_t>(report.parameters) * io::dtype_size(dtype);
-  require_room(options.out, report.bytes + text_bytes);
+  io::require_room(options.out, report.bytes + text_bytes);
   report.files.assign(names.begin(), names.end());
 
   StagedFolder staged(options.out, names);
@@ -125,7 +125,7 @@ MergeReport merge(const phi3::ModelFolder& base, const std::string& adapter, con
   {
     const auto merged = phi3::ModelFolder::open(staged.path());
     if (options.verify || held || base.is_prequantized(0, phi3::LinearKind::kO)) {
-      report.check = check_merge(base, adapter, held, merged);
+      report.check = check_merge(base, adapter, held, merged, options.free_memory);
     }
   }
   staged.commit();

@@ -7,6 +7,7 @@
 
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/log.h"
+#include "phi3tune/data/folder_template.h"
 #include "phi3tune/io/json.h"
 
 namespace phi3tune::checkpoint {
@@ -42,25 +43,6 @@ std::vector<NamePart> parts_of(const std::string& name) {
 
 uint64_t bytes_of(const phi3::TensorSpec& spec, io::DType dtype) {
   return static_cast<uint64_t>(spec.numel()) * io::dtype_size(dtype);
-}
-
-const char* torch_name(io::DType dtype) {
-  return dtype == io::DType::kF32 ? "float32" : dtype == io::DType::kF16 ? "float16" : "bfloat16";
-}
-
-// The base's own template, wherever it keeps it; empty: none.
-std::string base_template(const std::string& folder) {
-  std::error_code code;
-  if (std::filesystem::exists(folder + "/" + kTemplate, code)) {
-    return io::read_text_file<ModelError>(folder + "/" + kTemplate);
-  }
-  const std::string path = folder + "/tokenizer_config.json";
-  if (!std::filesystem::exists(path, code)) {
-    return "";
-  }
-  const auto json = io::read_json_file<ModelError>(path);
-  const auto found = json.is_object() ? json.find("chat_template") : json.end();
-  return json.is_object() && found != json.end() && found->is_string() ? found->get<std::string>() : "";
 }
 
 }  // namespace
@@ -106,8 +88,8 @@ std::string index_text(const std::vector<MergedShard>& shards, io::DType dtype) 
 
 std::string merged_config_text(const std::string& base_folder, io::DType dtype, bool tied) {
   auto json = io::read_json_file<ModelError>(base_folder + "/config.json");
-  json["torch_dtype"] = torch_name(dtype);
-  json["dtype"] = torch_name(dtype);
+  json["torch_dtype"] = io::torch_name(dtype);
+  json["dtype"] = io::torch_name(dtype);
   if (json.contains("tie_word_embeddings") || !tied) {
     json["tie_word_embeddings"] = tied;
   }
@@ -122,21 +104,16 @@ std::vector<std::pair<std::string, std::string>> merged_texts(const std::string&
   for (const auto& name : phi3::companion_files(base_folder)) {
     texts.emplace_back(name, io::read_text_file<ModelError>(base_folder + "/" + name));
   }
-  std::error_code code;
-  const std::string path = adapter_folder + "/" + kTemplate;
-  if (!std::filesystem::exists(path, code)) {
+  const auto own = data::read_folder_template(adapter_folder);
+  if (!own || own == data::read_folder_template(base_folder)) {
     return texts;
   }
-  auto own = io::read_text_file<CheckpointError>(path);
-  if (own == base_template(base_folder)) {
-    return texts;
-  }
-  log_info("chat template: the adapter's ({}), which differs from the base's", path);
+  log_info("chat template: that of {}, which differs from the base's", adapter_folder);
   const auto there = std::find_if(texts.begin(), texts.end(), [](const auto& text) { return text.first == kTemplate; });
   if (there != texts.end()) {
-    there->second = std::move(own);
+    there->second = *own;
   } else {
-    texts.emplace_back(kTemplate, std::move(own));
+    texts.emplace_back(kTemplate, *own);
   }
   return texts;
 }

@@ -18,12 +18,6 @@ namespace {
 
 constexpr int64_t kBlockValues = int64_t{4} << 20;  // of a tensor in float32 at a time: 16 MiB
 
-quant::FloatType float_type(io::DType dtype) {
-  return dtype == io::DType::kF32   ? quant::FloatType::kF32
-         : dtype == io::DType::kF16 ? quant::FloatType::kF16
-                                    : quant::FloatType::kBF16;
-}
-
 // Rows of one weight of the base.
 class SourceRows {
  public:
@@ -37,8 +31,8 @@ class SourceRows {
       options.block_size = held->block_size;
       options.double_quant = held->double_quant;
       try {
-        quantized_ = quant::quantize_nf4(located_.data(), float_type(located_.entry->dtype), spec.shape[0], columns_,
-                                         options, nullptr, at::get_num_threads());
+        quantized_ = quant::quantize_nf4(located_.data(), model::float_type(located_.entry->dtype), spec.shape[0],
+                                         columns_, options, nullptr, at::get_num_threads());
       } catch (const ModelError& fault) {
         throw ModelError("{}: {}: {}", located_.file->path(), spec.name, fault.what());
       }
@@ -62,7 +56,7 @@ class SourceRows {
                             block.data_ptr());
       return block;
     }
-    at::Tensor block = at::empty({count, columns_}, scalar_type(located_.entry->dtype));
+    at::Tensor block = at::empty({count, columns_}, model::scalar_type(located_.entry->dtype));
     const size_t row = static_cast<size_t>(columns_) * io::dtype_size(located_.entry->dtype);
     std::memcpy(block.data_ptr(), located_.data().data() + static_cast<size_t>(begin) * row,
                 static_cast<size_t>(count) * row);
@@ -119,11 +113,11 @@ void MergedTensors::write(const phi3::TensorSpec& spec, const Sink& sink) const 
     at::Tensor block = source.rows(begin, count);
     if (pair) {
       block = at::addmm(block.to(at::kFloat), pair->b.narrow(0, begin, count), pair->a, 1.0, module->scale);
-      if (pair->magnitude.defined()) {  // DoRA: the sum's rows at the trained lengths
-        block.mul_((pair->magnitude.narrow(0, begin, count) / block.norm(2, {1})).unsqueeze(1));
+      if (pair->magnitude.defined()) {  // DoRA: the sum's rows at the trained lengths; a row of zeros stays zero
+        block.mul_((pair->magnitude.narrow(0, begin, count) / block.norm(2, {1}).clamp_min(1e-30)).unsqueeze(1));
       }
     }
-    block = block.to(scalar_type(dtype_)).contiguous();
+    block = block.to(model::scalar_type(dtype_)).contiguous();
     if (!at::isfinite(block).all().item<bool>()) {
       throw NumericsError("{}: holds values that are not finite as {} after the merge; nothing is written{}", spec.name,
                           io::dtype_name(dtype_),

@@ -44,7 +44,7 @@ std::vector<NamedTensor> converted(const model::LoraAdapters& adapters, io::DTyp
   std::vector<NamedTensor> tensors = saved_tensors(adapters);
   std::vector<std::string> bad;
   for (NamedTensor& tensor : tensors) {
-    tensor.value = tensor.value.to(at::kCPU, scalar_type(dtype)).contiguous();
+    tensor.value = tensor.value.to(at::kCPU, model::scalar_type(dtype)).contiguous();
     if (!at::isfinite(tensor.value).all().item<bool>()) {
       bad.push_back(tensor.name);
     }
@@ -67,7 +67,7 @@ void check_tensors(const std::string& path, const std::vector<NamedTensor>& tens
   for (const NamedTensor& tensor : tensors) {
     const io::TensorEntry* entry = file.find(tensor.name);
     if (entry == nullptr || entry->shape != tensor.value.sizes().vec() ||
-        scalar_type(entry->dtype) != tensor.value.scalar_type()) {
+        model::scalar_type(entry->dtype) != tensor.value.scalar_type()) {
       throw CheckpointError("{}: {} is not there, or not as it was written", path, tensor.name);
     }
     const auto written = bytes_of(tensor.value);

@@ -149,27 +149,21 @@ void encode_prompt_chat(const Record& record, const std::vector<Message>& messag
   }
 }
 
-void encode_text(const Record& record, const Tokenizer& tokenizer, const EncodeOptions& options, EncodedRecord& out) {
+void encode_text_record(const Record& record, const Tokenizer& tokenizer, const EncodeOptions& options,
+                        EncodedRecord& out) {
   const bool with_prompt = record.format == config::RecordFormat::kPromptCompletion;
   std::string whole = record.prompt + record.completion;
   const std::string eos = eos_text(tokenizer);
   if (!whole.ends_with(eos)) {
     whole += eos;
   }
-  std::vector<int32_t> prompt;
-  if (tokenizer.add_bos_token()) {
-    if (!tokenizer.bos_id()) {
-      throw DataError("the tokenizer's add_bos_token is true and it names no bos token");
-    }
-    out.input_ids.push_back(*tokenizer.bos_id());
-    prompt.push_back(*tokenizer.bos_id());
+  if (tokenizer.add_bos_token() && !tokenizer.bos_id()) {
+    throw DataError("the tokenizer's add_bos_token is true and it names no bos token");
   }
-  const size_t own = out.input_ids.size();
-  const auto ids = tokenizer.encode(whole);
-  out.input_ids.insert(out.input_ids.end(), ids.begin(), ids.end());
+  const size_t own = tokenizer.add_bos_token() ? 1 : 0;
+  out.input_ids = encode_text(whole, tokenizer);
   if (with_prompt) {
-    const auto prompt_ids = tokenizer.encode(record.prompt);
-    prompt.insert(prompt.end(), prompt_ids.begin(), prompt_ids.end());
+    const auto prompt = encode_text(record.prompt, tokenizer);
     train_completion(prompt, options.train_on_inputs, out);
   } else {
     out.weights.assign(out.input_ids.size(), 1.0F);
@@ -224,7 +218,7 @@ EncodedRecord encode_record(const Record& record, const Tokenizer& tokenizer, co
       return spells_special_token(m.content, tokenizer);
     });
   } else {
-    encode_text(record, tokenizer, options, out);
+    encode_text_record(record, tokenizer, options, out);
     out.special_token_in_text =
         spells_special_token(record.prompt, tokenizer) || spells_special_token(record.completion, tokenizer);
   }
@@ -233,6 +227,14 @@ EncodedRecord encode_record(const Record& record, const Tokenizer& tokenizer, co
     out.weights.front() = 0.0F;
   }
   return out;
+}
+
+std::vector<int32_t> encode_text(const std::string& text, const Tokenizer& tokenizer) {
+  auto ids = tokenizer.encode(text);
+  if (tokenizer.add_bos_token() && tokenizer.bos_id()) {
+    ids.insert(ids.begin(), *tokenizer.bos_id());
+  }
+  return ids;
 }
 
 }  // namespace phi3tune::data

@@ -8,6 +8,7 @@
 
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/stop.h"
+#include "phi3tune/data/encoding.h"
 #include "phi3tune/data/record_reader.h"
 
 namespace phi3tune::data {
@@ -39,11 +40,7 @@ std::optional<Question> question_of_text(const Record& record, const Tokenizer& 
     return std::nullopt;
   }
   Question question;
-  if (tokenizer.add_bos_token() && tokenizer.bos_id()) {
-    question.prompt.push_back(*tokenizer.bos_id());
-  }
-  const auto ids = tokenizer.encode(record.prompt);
-  question.prompt.insert(question.prompt.end(), ids.begin(), ids.end());
+  question.prompt = encode_text(record.prompt, tokenizer);
   question.text = record.prompt;
   question.reference = record.completion;
   return question;

@@ -36,6 +36,15 @@ std::string without_trailing_slash(std::string path) {
   return path;
 }
 
+uint64_t free_bytes(const std::string& path, std::error_code& code) {
+  namespace fs = std::filesystem;
+  fs::path place = fs::absolute(without_trailing_slash(path), code);
+  while (!fs::exists(place, code) && place != place.root_path()) {
+    place = place.parent_path();
+  }
+  return fs::space(place, code).available;
+}
+
 template std::vector<std::string> names_in<ResourceError>(const std::string&);
 template std::vector<std::string> names_in<CheckpointError>(const std::string&);
 

@@ -228,6 +228,20 @@ class HeaderReader {
 }  // namespace
 
 std::string_view dtype_name(DType dtype) noexcept { return kDTypes[static_cast<size_t>(dtype)].name; }
+
+std::string_view torch_name(DType dtype) noexcept {
+  return dtype == DType::kF32 ? "float32" : dtype == DType::kF16 ? "float16" : "bfloat16";
+}
+
+std::optional<DType> dtype_of_torch_name(std::string_view name) noexcept {
+  for (const auto dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
+    if (name == torch_name(dtype)) {
+      return dtype;
+    }
+  }
+  return std::nullopt;
+}
+
 size_t dtype_size(DType dtype) noexcept { return kDTypes[static_cast<size_t>(dtype)].size; }
 
 int64_t TensorEntry::numel() const noexcept { return static_cast<int64_t>((end - begin) / dtype_size(dtype)); }

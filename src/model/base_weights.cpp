@@ -9,6 +9,7 @@
 #include "mapped_tensor.h"
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/stop.h"
+#include "phi3tune/model/dtype.h"
 #include "phi3tune/model/pissa.h"
 #include "phi3tune/model/prequantized.h"
 #include "phi3tune/ops/backend.h"
@@ -19,12 +20,6 @@ namespace {
 
 constexpr std::array kKinds{phi3::LinearKind::kQkv, phi3::LinearKind::kO, phi3::LinearKind::kGateUp,
                             phi3::LinearKind::kDown};
-
-quant::FloatType to_float_type(io::DType dtype) {
-  return dtype == io::DType::kF32   ? quant::FloatType::kF32
-         : dtype == io::DType::kF16 ? quant::FloatType::kF16
-                                    : quant::FloatType::kBF16;
-}
 
 }  // namespace
 
@@ -185,7 +180,7 @@ void BaseWeights::load_quantized(const phi3::ModelFolder& folder, const std::str
     const auto bytes = principal == nullptr
                            ? located.data()
                            : std::span(static_cast<const std::byte*>(rest.const_data_ptr()), rest.nbytes());
-    const auto source = to_float_type(located.entry->dtype);
+    const auto source = float_type(located.entry->dtype);
     try {
       if (in_arena_) {
         linear.quantized.emplace();

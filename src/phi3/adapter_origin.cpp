@@ -49,7 +49,8 @@ AdapterOrigin origin_of_checkpoint(const std::string& folder) {
     return facts.contains(at) && facts.at(at).is_string() ? facts.at(at).get<std::string>() : std::string();
   };
   origin.base = text("/record/hashes/base");
-  if (text("/record/settings/adapter") == "qlora") {
+  const bool principal = text("/record/settings/lora_init").starts_with("pissa");  // see AdapterOrigin
+  if (text("/record/settings/adapter") == "qlora" && !principal) {
     HeldInNf4 held;
     const io::Json::json_pointer nested("/record/settings/bnb_4bit_use_double_quant");
     const io::Json::json_pointer block("/record/settings/quant_block_size");

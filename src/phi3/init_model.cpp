@@ -16,6 +16,7 @@
 #include "phi3tune/core/stop.h"
 #include "phi3tune/core/text.h"
 #include "phi3tune/io/atomic_file.h"
+#include "phi3tune/io/folder.h"
 #include "phi3tune/io/safetensors.h"
 
 namespace phi3tune::phi3 {
@@ -29,14 +30,8 @@ constexpr uint64_t kChunk = uint64_t{8} << 20;  // elements generated and writte
 constexpr int64_t kMostLayers = 4096;
 
 DType parse_dtype(const std::string& name) {
-  if (name == "bfloat16") {
-    return DType::kBF16;
-  }
-  if (name == "float16") {
-    return DType::kF16;
-  }
-  if (name == "float32") {
-    return DType::kF32;
+  if (const auto dtype = io::dtype_of_torch_name(name)) {
+    return *dtype;
   }
   throw ConfigError("dtype: found \"{}\", wanted bfloat16, float16 or float32", name);
 }
@@ -227,10 +222,9 @@ class StagedFolder {
 
 void require_space(const std::string& folder, uint64_t bytes) {
   std::error_code code;
-  const auto space = fs::space(folder, code);
-  if (!code && space.available < bytes) {
-    throw ResourceError("{}: {} are free, the model needs {}", folder, format_bytes(space.available),
-                        format_bytes(bytes));
+  const uint64_t free = io::free_bytes(folder, code);
+  if (!code && free < bytes) {
+    throw ResourceError("{}: {} are free, the model needs {}", folder, format_bytes(free), format_bytes(bytes));
   }
 }
 

@@ -13,10 +13,6 @@ namespace {
 
 using io::Json;
 
-constexpr const char* kNames[] = {
-    "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "vocab.json",     "merges.txt",      "chat_template.jinja"};
-
 void note(TokenizerFacts& facts, const Json& id, const std::string& place) {
   if (!id.is_number_integer() || id < 0) {
     throw ModelError("{}: a token id is {}, wanted a whole number from 0", place, id.dump());
@@ -70,7 +66,7 @@ void read_tokenizer_config(const std::string& path, TokenizerFacts& facts) {
 TokenizerFacts read_tokenizer_facts(const std::string& folder) {
   TokenizerFacts facts;
   std::error_code code;
-  for (const char* name : kNames) {
+  for (const char* name : kTokenizerFiles) {
     const std::string path = folder + "/" + name;
     if (!std::filesystem::exists(path, code)) {
       continue;

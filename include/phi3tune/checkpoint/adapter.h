@@ -46,7 +46,7 @@ void require_own_adapter(const std::string& folder, const AdapterFiles& files);
 void load_adapter(const std::string& folder, model::LoraAdapters& adapters);
 // The same for a folder that may hold split pairs (q_proj, k_proj, v_proj, gate_proj, up_proj) of the base's linears;
 // the adapters were made with phi3::read_fused_config. Says in the log what became of them. Does not check the base:
-// require_base of checkpoint/base.h.
+// phi3::require_base.
 void load_adapter(const std::string& folder, const phi3::ModelConfig& base, model::LoraAdapters& adapters);
 
 // The start of an adapter that was saved beside it (PiSSA): flat, for LoraAdapters::start_from_base. Throws

@@ -23,6 +23,7 @@ struct MergeOptions {
   bool quantized_base = false;
   // Run base + adapter and the result on the same tokens. Always done where the base is merged from NF4.
   bool verify = false;
+  uint64_t free_memory = UINT64_MAX;  // bytes that those networks may take
 };
 
 // Both networks on the same tokens.

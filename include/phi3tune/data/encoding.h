@@ -49,4 +49,7 @@ struct EncodedRecord {
 EncodedRecord encode_record(const Record& record, const Tokenizer& tokenizer, const ChatTemplate& chat_template,
                             const EncodeOptions& options);
 
+// The tokens of a text that begins a row and has no template: behind a BOS token where the tokenizer adds one.
+std::vector<int32_t> encode_text(const std::string& text, const Tokenizer& tokenizer);
+
 }  // namespace phi3tune::data

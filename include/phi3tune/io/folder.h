@@ -1,7 +1,9 @@
 // What a folder holds, and where a path lies.
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <system_error>
 #include <vector>
 
 namespace phi3tune::io {
@@ -15,5 +17,8 @@ std::vector<std::string> names_in(const std::string& folder);
 std::string parent_of(const std::string& path);
 // "runs/out" for "runs/out//"; "/" stays.
 std::string without_trailing_slash(std::string path);
+
+// Of the disk that the path lies on, or will. With `code` set it is not known.
+uint64_t free_bytes(const std::string& path, std::error_code& code);
 
 }  // namespace phi3tune::io

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -21,6 +22,9 @@ enum class DType { kBool, kU8, kI8, kF8E5M2, kF8E4M3, kI16, kU16, kF16, kBF16, k
 
 std::string_view dtype_name(DType dtype) noexcept;  // "BF16", as the format spells it
 size_t dtype_size(DType dtype) noexcept;            // bytes of one element
+// As torch and config.json name those that weights have: "float32", "bfloat16", "float16".
+std::string_view torch_name(DType dtype) noexcept;
+std::optional<DType> dtype_of_torch_name(std::string_view name) noexcept;
 
 struct TensorEntry {
   std::string name;

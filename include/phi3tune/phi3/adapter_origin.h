@@ -19,6 +19,7 @@ struct HeldInNf4 {
   bool double_quant = true;
 };
 
+// PiSSA's result is for the weights before their principal part was taken out; what NF4 held was the rest of them.
 struct AdapterOrigin {
   std::string base;                      // ModelFolder::fingerprint(); empty: it does not say
   std::optional<HeldInNf4> held_in_nf4;  // nothing: as the base has them, or it does not say

@@ -80,23 +80,6 @@ void refuse_what_the_device_cannot(const phi3::AdapterConfig& adapter, const Com
   }
 }
 
-at::ScalarType settle_dtype(config::ComputeDType wanted, bool on_gpu) {
-  const bool fast = on_gpu || has_fast_bfloat16();
-  switch (wanted) {
-    case config::ComputeDType::kAuto:
-      return fast ? at::kBFloat16 : at::kFloat;
-    case config::ComputeDType::kFloat32:
-      return at::kFloat;
-    case config::ComputeDType::kBFloat16:
-      if (!fast) {
-        log_warning(
-            "bf16: this processor has no avx512_bf16, so bf16 is slower here than fp32; bf16: auto would take fp32");
-      }
-      return at::kBFloat16;
-  }
-  return at::kFloat;
-}
-
 struct Largest {
   int64_t tokens = 0, trained = 0, documents = 1, rows = 0;
 };
@@ -158,6 +141,23 @@ std::string way_out(const plan::Remedies& remedies) {
 }
 
 }  // namespace
+
+at::ScalarType settle_dtype(config::ComputeDType wanted, bool on_gpu) {
+  const bool fast = on_gpu || has_fast_bfloat16();
+  switch (wanted) {
+    case config::ComputeDType::kAuto:
+      return fast ? at::kBFloat16 : at::kFloat;
+    case config::ComputeDType::kFloat32:
+      return at::kFloat;
+    case config::ComputeDType::kBFloat16:
+      if (!fast) {
+        log_warning(
+            "bf16: this processor has no avx512_bf16, so bf16 is slower here than fp32; bf16: auto would take fp32");
+      }
+      return at::kBFloat16;
+  }
+  return at::kFloat;
+}
 
 int usable_cores() {
   cpu_set_t cores;

@@ -39,6 +39,9 @@ Compute settle_compute(config::RunOptions& run, const phi3::ModelConfig& model, 
 // For run.json and the log.
 std::vector<std::pair<std::string, std::string>> compute_facts(const Compute& compute);
 
+// bf16: auto is bfloat16 on a GPU and where the processor multiplies it fast; a slow choice is said on the log.
+at::ScalarType settle_dtype(config::ComputeDType wanted, bool on_gpu);
+
 // The processor multiplies bf16 faster than fp32 (avx512_bf16; without it bf16 is slower by half).
 bool has_fast_bfloat16();
 // Cores that this process may use.

@@ -18,7 +18,6 @@
 #include "evaluation_sets.h"
 #include "inputs.h"
 #include "loaded_model.h"
-#include "phi3tune/checkpoint/base.h"
 #include "phi3tune/checkpoint/report_folder.h"
 #include "phi3tune/commands/engine_api.h"
 #include "phi3tune/config/eval_metrics.h"
@@ -78,11 +77,8 @@ void timed(const std::string& what, Work work) {
 
 // As the training run of these settings holds the base and computes, on the CPU.
 Holding holding_of(const config::RunOptions& run) {
-  const auto wanted = run.compute.dtype;
-  const bool bfloat16 =
-      wanted == config::ComputeDType::kBFloat16 || (wanted == config::ComputeDType::kAuto && has_fast_bfloat16());
   Holding holding;
-  holding.dtype = bfloat16 ? at::kBFloat16 : at::kFloat;
+  holding.dtype = settle_dtype(run.compute.dtype, /*on_gpu=*/false);
   holding.quantize = run.method == config::AdapterMethod::kQlora;
   holding.nf4.block_size = run.quant.block_size;
   holding.nf4.double_quant = run.quant.double_quant;
@@ -139,7 +135,7 @@ int evaluate(const EvalRequest& request, const EngineContext& context) {
   checkpoint::require_own_report(request.out, config::report_names());
   const auto inputs = read_inputs(run);
   const auto examples = require_sets(inputs.dataset);
-  checkpoint::require_base(request.adapter, inputs.folder, request.any_base);
+  phi3::require_base(request.adapter, inputs.folder, request.any_base);
   const auto adapter = phi3::read_fused_config(request.adapter, inputs.folder.config());
   Evaluation evaluation;
   evaluation.base = run.model.base_model;

@@ -8,12 +8,12 @@
 
 #include "entry.h"
 #include "output_dtype.h"
-#include "phi3tune/checkpoint/base.h"
 #include "phi3tune/commands/engine_api.h"
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/log.h"
 #include "phi3tune/io/json.h"
 #include "phi3tune/phi3/adapter_config.h"
+#include "phi3tune/phi3/adapter_origin.h"
 #include "phi3tune/phi3/model_folder.h"
 
 namespace phi3tune::commands {
@@ -41,7 +41,7 @@ std::string base_folder(const ExportRequest& request) {
 void check_base(const std::string& folder, const ExportRequest& request) {
   std::error_code code;
   if (fs::exists(folder + "/model.safetensors", code) || fs::exists(folder + "/model.safetensors.index.json", code)) {
-    checkpoint::require_base(request.adapter, phi3::ModelFolder::open(folder), request.any_base);
+    phi3::require_base(request.adapter, phi3::ModelFolder::open(folder), request.any_base);
   } else {
     log_info("{}: without weights, so only the shapes of the adapter are compared with it", folder);
   }
@@ -77,12 +77,12 @@ int export_adapter(const ExportRequest& request, const EngineContext& context) {
   }
   if (context.json) {
     const io::Json event{{"event", "result"},         {"out", report.out},
-                         {"format", request.format},  {"dtype", dtype_text(options.dtype)},
+                         {"format", request.format},  {"dtype", io::torch_name(options.dtype)},
                          {"modules", report.modules}, {"files", report.files},
                          {"notes", report.notes}};
     fmt::print("{}\n", event.dump(-1, ' ', false, io::Json::error_handler_t::replace));
   } else {
-    fmt::print("{}: {} modules as {}, {}\n", report.out, report.modules, request.format, dtype_text(options.dtype));
+    fmt::print("{}: {} modules as {}, {}\n", report.out, report.modules, request.format, io::torch_name(options.dtype));
   }
   std::fflush(stdout);
   return static_cast<int>(ExitCode::kDone);

@@ -7,10 +7,10 @@
 
 #include "compute.h"
 #include "phi3tune/checkpoint/adapter.h"
-#include "phi3tune/checkpoint/base.h"
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/log.h"
 #include "phi3tune/core/text.h"
+#include "phi3tune/data/folder_template.h"
 #include "phi3tune/data/jinja.h"
 #include "phi3tune/ops/backend.h"
 #include "phi3tune/phi3/adapter_origin.h"
@@ -32,15 +32,12 @@ data::Tokenizer open_tokenizer(const ModelRequest& request) {
   }
   auto tokenizer = data::Tokenizer::open(request.adapter);
   const auto& theirs = tokenizer.chat_template();
-  if (holds_tokenizer(request.model)) {
-    const auto base = data::Tokenizer::open(request.model);
-    const auto& own = base.chat_template();
-    if (theirs && (!own || data::canonical_jinja(*own) != data::canonical_jinja(*theirs))) {
-      log_info("chat template: the adapter's is used, which {}",
-               own ? "is not the base's" : "the base's folder does not have");
-    } else if (!theirs && own && request.chat_template == "auto") {
-      log_info("tokenizer: the adapter's is used; its folder holds no chat template");
-    }
+  const auto own = data::read_folder_template(request.model);
+  if (theirs && (!own || data::canonical_jinja(*own) != data::canonical_jinja(*theirs))) {
+    log_info("chat template: the adapter's is used, which {}",
+             own ? "is not the base's" : "the base's folder does not have");
+  } else if (!theirs && own && request.chat_template == "auto") {
+    log_info("tokenizer: the adapter's is used; its folder holds no chat template");
   }
   return tokenizer;
 }
@@ -73,12 +70,12 @@ data::ChatTemplate choose_template(const ModelRequest& request, const data::Toke
   }
 }
 
-at::ScalarType settle_dtype(const std::string& wanted, const phi3::ModelConfig& config) {
+at::ScalarType dtype_for(const std::string& wanted, const phi3::ModelConfig& config) {
   if (wanted == "float32" || wanted == "bfloat16") {
     return wanted == "float32" ? at::kFloat : at::kBFloat16;
   }
   require(wanted == "auto", "a dtype that the command line does not know");
-  return config.torch_dtype != "float32" && has_fast_bfloat16() ? at::kBFloat16 : at::kFloat;
+  return config.torch_dtype == "float32" ? at::kFloat : settle_dtype(config::ComputeDType::kAuto, /*on_gpu=*/false);
 }
 
 }  // namespace
@@ -100,7 +97,7 @@ OpenedModel open_model(const ModelRequest& request, bool raw) {
   auto folder = phi3::ModelFolder::open(request.model);
   std::optional<phi3::AdapterConfig> adapter;
   if (!request.adapter.empty()) {
-    checkpoint::require_base(request.adapter, folder, request.any_base);
+    phi3::require_base(request.adapter, folder, request.any_base);
     adapter = phi3::read_fused_config(request.adapter, folder.config());
   }
   OpenedModel opened{std::move(folder), open_tokenizer(request), std::nullopt, std::move(adapter), {}};
@@ -118,7 +115,7 @@ OpenedModel open_model(const ModelRequest& request, bool raw) {
 
 LoadedModel load_weights(const OpenedModel& opened, const ModelRequest& request) {
   Holding holding;
-  holding.dtype = settle_dtype(request.dtype, opened.folder.config());
+  holding.dtype = dtype_for(request.dtype, opened.folder.config());
   holding.quantize = request.load_in_4bit;
   holding.threads = request.threads;
   const auto held = request.adapter.empty() ? std::nullopt : phi3::read_adapter_origin(request.adapter).held_in_nf4;

@@ -8,12 +8,12 @@
 
 #include "entry.h"
 #include "output_dtype.h"
-#include "phi3tune/checkpoint/base.h"
 #include "phi3tune/commands/engine_api.h"
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/text.h"
 #include "phi3tune/io/json.h"
 #include "phi3tune/ops/backend.h"
+#include "phi3tune/phi3/adapter_origin.h"
 
 namespace phi3tune::commands {
 namespace {
@@ -21,7 +21,7 @@ namespace {
 void print_json(const checkpoint::MergeReport& report) {
   io::Json event{{"event", "result"},
                  {"out", report.out},
-                 {"dtype", dtype_text(report.dtype)},
+                 {"dtype", io::torch_name(report.dtype)},
                  {"parameters", report.parameters},
                  {"bytes", report.bytes},
                  {"shards", report.shards},
@@ -43,7 +43,7 @@ void print_text(const checkpoint::MergeReport& report) {
                check->max_difference, check->max_logit, check->tokens, check->compute_dtype);
   }
   fmt::print("{}: {} modules merged, {} parameters in {}, {} in {} file{}\n", report.out, report.modules,
-             report.parameters, dtype_text(report.dtype), format_bytes(report.bytes), report.shards,
+             report.parameters, io::torch_name(report.dtype), format_bytes(report.bytes), report.shards,
              report.shards == 1 ? "" : "s");
 }
 
@@ -56,13 +56,14 @@ int merge(const MergeRequest& request, const EngineContext& context) {
     at::set_num_threads(request.model.threads);
   }
   const auto base = phi3::ModelFolder::open(request.model.model);
-  checkpoint::require_base(request.model.adapter, base, request.model.any_base);
+  phi3::require_base(request.model.adapter, base, request.model.any_base);
   checkpoint::MergeOptions options;
   options.out = request.out;
   options.dtype = output_dtype(request.model.dtype);
   options.shard_size = request.shard_size;
   options.quantized_base = request.quantized_base;
   options.verify = request.verify;
+  options.free_memory = ops::backend().memory.room().free;
   const auto report = checkpoint::merge(base, request.model.adapter, options);
   context.json ? print_json(report) : print_text(report);
   std::fflush(stdout);

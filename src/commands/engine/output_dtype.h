@@ -14,20 +14,10 @@ inline std::optional<io::DType> output_dtype(const std::string& name) {
   if (name == "auto") {
     return std::nullopt;
   }
-  if (name == "float32") {
-    return io::DType::kF32;
-  }
-  if (name == "bfloat16") {
-    return io::DType::kBF16;
-  }
-  if (name == "float16") {
-    return io::DType::kF16;
+  if (const auto dtype = io::dtype_of_torch_name(name)) {
+    return dtype;
   }
   throw ConfigError("--dtype {}: wanted auto, float32, bfloat16 or float16", name);
-}
-
-inline const char* dtype_text(io::DType dtype) {
-  return dtype == io::DType::kF32 ? "float32" : dtype == io::DType::kF16 ? "float16" : "bfloat16";
 }
 
 }  // namespace phi3tune::commands

@@ -15,6 +15,7 @@
 #include "phi3tune/core/log.h"
 #include "phi3tune/core/stop.h"
 #include "phi3tune/core/text.h"
+#include "phi3tune/data/encoding.h"
 #include "phi3tune/data/record_reader.h"
 #include "phi3tune/data/records.h"
 
@@ -77,12 +78,7 @@ class PromptReader {
     }
     const auto text = value.get<std::string>();
     if (!context_.chat_template) {
-      std::vector<int32_t> ids;
-      if (context_.tokenizer.add_bos_token() && context_.tokenizer.bos_id()) {
-        ids.push_back(*context_.tokenizer.bos_id());
-      }
-      const auto own = context_.tokenizer.encode(text);
-      ids.insert(ids.end(), own.begin(), own.end());
+      auto ids = data::encode_text(text, context_.tokenizer);
       if (ids.empty()) {
         throw DataError("the prompt is empty, and without a chat template there is nothing to continue");
       }

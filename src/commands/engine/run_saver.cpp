@@ -1,7 +1,6 @@
 #include "run_saver.h"
 
 #include <fmt/format.h>
-#include <sys/statvfs.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -12,6 +11,7 @@
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/log.h"
 #include "phi3tune/core/text.h"
+#include "phi3tune/io/folder.h"
 
 namespace phi3tune::commands {
 namespace {
@@ -58,9 +58,10 @@ train::SaveMetrics RunSaver::save(const train::LoopState& state, const train::Ad
 void check_disk_space(const std::string& folder, int64_t parameters, const config::SaveOptions& options, int64_t saves,
                       int64_t there) {
   constexpr uint64_t kTexts = uint64_t{4} << 20;  // tokenizer, configuration and log
-  struct statvfs disk {};
-  if (::statvfs(folder.c_str(), &disk) != 0) {
-    log_warning("output_dir {}: how much room there is cannot be told: {}", folder, std::strerror(errno));
+  std::error_code code;
+  const uint64_t free = io::free_bytes(folder, code);
+  if (code) {
+    log_warning("output_dir {}: how much room there is cannot be told: {}", folder, code.message());
     return;
   }
   const int64_t limit = options.save_total_limit;
@@ -68,7 +69,6 @@ void check_disk_space(const std::string& folder, int64_t parameters, const confi
   const auto more = static_cast<uint64_t>(std::max<int64_t>(1, kept + 1 - there));
   const uint64_t one = checkpoint::checkpoint_bytes(parameters);
   const uint64_t wanted = more * one + 4 * static_cast<uint64_t>(parameters) + kTexts;
-  const uint64_t free = static_cast<uint64_t>(disk.f_bavail) * disk.f_frsize;
   if (free < wanted) {
     throw ResourceError(
         "output_dir {}: {} are free there, and the run will write {}: {} checkpoints of {} each (one more than "

@@ -15,7 +15,6 @@
 #include "evaluation_sets.h"
 #include "inputs.h"
 #include "phi3tune/checkpoint/adapter.h"
-#include "phi3tune/checkpoint/base.h"
 #include "phi3tune/checkpoint/checkpoints.h"
 #include "phi3tune/checkpoint/compare_runs.h"
 #include "phi3tune/checkpoint/fingerprint.h"
@@ -26,8 +25,9 @@
 #include "phi3tune/core/hash.h"
 #include "phi3tune/core/log.h"
 #include "phi3tune/core/stop.h"
-#include "phi3tune/model/adapter_options.h"
 #include "phi3tune/model/lora.h"
+#include "phi3tune/phi3/adapter_options.h"
+#include "phi3tune/phi3/adapter_origin.h"
 #include "phi3tune/phi3/fused_adapter.h"
 #include "phi3tune/train/trainer.h"
 #include "progress.h"
@@ -46,9 +46,9 @@ namespace {
 phi3::AdapterConfig settle_adapter(const config::RunOptions& run, const phi3::ModelFolder& base) {
   const auto& model = base.config();
   if (run.lora.init_adapter.empty()) {
-    return model::adapter_config_for(run.lora, model, run.model.base_model);
+    return phi3::adapter_config_for(run.lora, model, run.model.base_model);
   }
-  checkpoint::require_base(run.lora.init_adapter, base, /*any_base=*/false);
+  phi3::require_base(run.lora.init_adapter, base, /*any_base=*/false);
   auto adapter = phi3::read_fused_config(run.lora.init_adapter, model);
   std::error_code code;
   if (std::filesystem::exists(run.lora.init_adapter + "/" + config::kTrainingStateName, code)) {
@@ -66,7 +66,6 @@ phi3::AdapterConfig settle_adapter(const config::RunOptions& run, const phi3::Mo
 
 phi3::AdapterOrigin origin_of(const config::RunOptions& run, const Inputs& inputs) {
   phi3::AdapterOrigin origin{inputs.folder.fingerprint(), std::nullopt};
-  // PiSSA's result is for the weights before their principal part was taken out, and NF4 held what was left.
   if (run.method == config::AdapterMethod::kQlora && run.lora.init != config::LoraOptions::Init::kPissa) {
     origin.held_in_nf4 = phi3::HeldInNf4{run.quant.block_size, run.quant.double_quant};
   }

@@ -9,6 +9,7 @@
 #include "phi3tune/core/log.h"
 #include "phi3tune/core/text.h"
 #include "phi3tune/core/version.h"
+#include "phi3tune/io/output.h"
 #include "phi3tune/phi3/adapter_config.h"
 #include "phi3tune/phi3/model_config.h"
 
@@ -31,13 +32,6 @@ void check_system(const std::optional<std::string>& system) {
   const size_t bad = system ? find_invalid_utf8(*system) : std::string_view::npos;
   if (bad != std::string_view::npos) {
     throw ConfigError("--system: byte {} is not UTF-8", bad + 1);
-  }
-}
-
-void require_free(const char* option, const std::string& out) {
-  std::error_code code;
-  if (fs::exists(fs::symlink_status(out, code))) {
-    throw ConfigError("{}: {} exists and is never written over; name a path that does not exist", option, out);
   }
 }
 
@@ -94,13 +88,13 @@ int run_eval(EvalOptions options, bool json) {
 }
 
 int run_merge(const MergeRequest& request, bool json) {
-  require_free("--out", request.out);
+  io::require_free_output(request.out, {request.model.model, request.model.adapter});
   check_model(request.model);
   return Engine::load().merge(request, context_of(json));
 }
 
 int run_export(const ExportRequest& request, bool json) {
-  require_free("--out", request.out);
+  io::require_free_output(request.out, {request.adapter});
   (void)phi3::read_adapter_config(request.adapter);
   return Engine::load().export_adapter(request, context_of(json));
 }

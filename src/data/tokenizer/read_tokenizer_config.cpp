@@ -5,6 +5,7 @@
 #include "data/tokenizer/json_field.h"
 #include "data/tokenizer/readers.h"
 #include "phi3tune/core/text.h"
+#include "phi3tune/data/folder_template.h"
 
 namespace phi3tune::data {
 namespace {
@@ -126,7 +127,22 @@ std::optional<std::string> template_text(const JsonField& field) {
   return std::nullopt;
 }
 
+std::optional<std::string> find_template(const std::string& folder, const JsonField& config) {
+  const std::string path = in_folder(folder, "chat_template.jinja");
+  return file_exists(path) ? io::read_text_file<ModelError>(path, kLargestFile)
+                           : template_text(config.member("chat_template"));
+}
+
 }  // namespace
+
+std::optional<std::string> read_folder_template(const std::string& folder) {
+  const std::string path = in_folder(folder, "tokenizer_config.json");
+  const io::Json json =
+      file_exists(path) ? io::read_json_file<ModelError>(path, kLargestFile) : io::Json(io::Json::object());
+  const JsonField root{&json, path + ": "};
+  (void)root.object();
+  return find_template(folder, root);
+}
 
 std::string in_folder(const std::string& folder, std::string_view name) {
   return (std::filesystem::path(folder) / name).string();
@@ -218,12 +234,7 @@ TokenizerConfig read_tokenizer_config(const std::string& folder, TokenizerDefini
   (void)named("unk_token");
   config.add_bos_token = adds_bos(root, definition, config.bos_id, from_model_file);
 
-  const std::string template_path = in_folder(folder, "chat_template.jinja");
-  if (file_exists(template_path)) {
-    config.chat_template = io::read_text_file<ModelError>(template_path, kLargestFile);
-  } else {
-    config.chat_template = template_text(root.member("chat_template"));
-  }
+  config.chat_template = find_template(folder, root);
   return config;
 }
 

@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include "phi3tune/checkpoint/adapter.h"
-#include "phi3tune/checkpoint/base.h"
 #include "phi3tune/core/error.h"
 #include "support/temp_folder.h"
 #include "tiny.h"
@@ -42,18 +41,18 @@ TEST(RequireBase, RefusesAnotherBaseAndNamesBoth) {
   const TempFolder folder;
   const auto base = phi3::ModelFolder::open(test::kTinyModel);
   const auto own = save_with(folder, {base.fingerprint(), std::nullopt});
-  EXPECT_NO_THROW(checkpoint::require_base(own, base, false));
+  EXPECT_NO_THROW(phi3::require_base(own, base, false));
 
   const auto other = phi3::ModelFolder::open(PHI3TUNE_SOURCE_DIR "/tests/references/models/mha_nf4_bfloat16");
-  EXPECT_THAT(test::message_of<CheckpointError>([&] { checkpoint::require_base(own, other, false); }),
+  EXPECT_THAT(test::message_of<CheckpointError>([&] { phi3::require_base(own, other, false); }),
               AllOf(HasSubstr("trained over mha (fingerprint " + base.fingerprint()), HasSubstr(other.path()),
                     HasSubstr(other.fingerprint()), HasSubstr("--any-base")));
-  EXPECT_NO_THROW(checkpoint::require_base(own, other, true));
+  EXPECT_NO_THROW(phi3::require_base(own, other, true));
 }
 
 TEST(RequireBase, AnAdapterThatSaysNothingPasses) {
   const auto base = phi3::ModelFolder::open(test::kTinyModel);
-  EXPECT_NO_THROW(checkpoint::require_base(test::kPeftAdapter, base, false));
+  EXPECT_NO_THROW(phi3::require_base(test::kPeftAdapter, base, false));
 }
 
 }  // namespace

@@ -2,8 +2,8 @@
 #include <gtest/gtest.h>
 
 #include "phi3tune/io/safetensors.h"
-#include "phi3tune/model/adapter_options.h"
 #include "phi3tune/ops/definitions.h"
+#include "phi3tune/phi3/adapter_options.h"
 #include "reference.h"
 
 namespace phi3tune {
@@ -282,7 +282,7 @@ TEST(LoraAdapters, StartIsUniformInPeftsBoundsAndIndependentOfOtherModules) {
   const auto& model = setup.folder->config();
   config::LoraOptions lora;
   lora.rank = 8;
-  const model::LoraAdapters all(model, model::adapter_config_for(lora, model, "base"), at::kFloat, 11, false);
+  const model::LoraAdapters all(model, phi3::adapter_config_for(lora, model, "base"), at::kFloat, 11, false);
   ASSERT_EQ(all.pairs().size(), 8U);
   for (const auto& pair : all.pairs()) {
     const double bound = 1.0 / std::sqrt(static_cast<double>(pair.a.size(1)));
@@ -292,7 +292,7 @@ TEST(LoraAdapters, StartIsUniformInPeftsBoundsAndIndependentOfOtherModules) {
     EXPECT_EQ(pair.b.abs().max().item<double>(), 0.0);
   }
   lora.target_modules = {"down_proj"};
-  const model::LoraAdapters one(model, model::adapter_config_for(lora, model, "base"), at::kFloat, 11, false);
+  const model::LoraAdapters one(model, phi3::adapter_config_for(lora, model, "base"), at::kFloat, 11, false);
   ASSERT_EQ(one.pairs().size(), 2U);
   EXPECT_TRUE(test::same_bits(one.pairs()[1].a, all.find(1, phi3::LinearKind::kDown)->a));
 }

@@ -5,11 +5,11 @@
 #include <string>
 #include <vector>
 
-namespace phi3tune::checkpoint {
+namespace phi3tune::io {
 
 // Throws ConfigError when something is at `out`, or `out` is one of `inputs` or lies in one.
 void require_free_output(const std::string& out, const std::vector<std::string>& inputs);
 // Throws ResourceError when the disk that `out` will lie on has less room.
 void require_room(const std::string& out, uint64_t bytes);
 
-}  // namespace phi3tune::checkpoint
+}  // namespace phi3tune::io

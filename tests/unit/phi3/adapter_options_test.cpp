@@ -1,4 +1,4 @@
-#include "phi3tune/model/adapter_options.h"
+#include "phi3tune/phi3/adapter_options.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -19,7 +19,7 @@ phi3::ModelConfig three_layers() {
 }
 
 phi3::AdapterConfig adapt(const config::LoraOptions& options) {
-  return model::adapter_config_for(options, three_layers(), "base");
+  return phi3::adapter_config_for(options, three_layers(), "base");
 }
 
 std::string fault(const config::LoraOptions& options) {

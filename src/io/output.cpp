@@ -1,4 +1,4 @@
-#include "phi3tune/checkpoint/output.h"
+#include "phi3tune/io/output.h"
 
 #include <filesystem>
 
@@ -6,7 +6,7 @@
 #include "phi3tune/core/text.h"
 #include "phi3tune/io/folder.h"
 
-namespace phi3tune::checkpoint {
+namespace phi3tune::io {
 
 namespace fs = std::filesystem;
 
@@ -15,7 +15,7 @@ void require_free_output(const std::string& out, const std::vector<std::string>&
     throw ConfigError("--out: nothing, wanted a path to write");
   }
   std::error_code code;
-  const auto target = fs::weakly_canonical(io::without_trailing_slash(out), code);
+  const auto target = fs::weakly_canonical(without_trailing_slash(out), code);
   for (const auto& input : inputs) {
     const auto source = fs::weakly_canonical(input, code);
     const auto relative = target.lexically_relative(source);
@@ -26,22 +26,18 @@ void require_free_output(const std::string& out, const std::vector<std::string>&
       throw ConfigError("--out {}: lies in {}, which is read; name a path outside of it", out, input);
     }
   }
-  if (fs::exists(fs::symlink_status(io::without_trailing_slash(out), code))) {
+  if (fs::exists(fs::symlink_status(without_trailing_slash(out), code))) {
     throw ConfigError("--out {}: exists already; nothing is written over it: name another path, or move it away", out);
   }
 }
 
 void require_room(const std::string& out, uint64_t bytes) {
   std::error_code code;
-  fs::path place = fs::absolute(io::without_trailing_slash(out), code).parent_path();
-  while (!fs::exists(place, code) && place != place.root_path()) {
-    place = place.parent_path();
-  }
-  const auto space = fs::space(place, code);
-  if (!code && space.available < bytes) {
+  const uint64_t free = free_bytes(out, code);
+  if (!code && free < bytes) {
     throw ResourceError("{}: {} are free there, and {} will be written; make room, or name a path on another disk", out,
-                        format_bytes(space.available), format_bytes(bytes));
+                        format_bytes(free), format_bytes(bytes));
   }
 }
 
-}  // namespace phi3tune::checkpoint
+}  // namespace phi3tune::io

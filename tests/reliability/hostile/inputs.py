@@ -248,9 +248,11 @@ def model_cases():
 
     def adapter(name, make, *says):
         rows.append(Case(f"adapter: {name}", make, INSPECT_ADAPTER, DAMAGED, "adapter", *says))
-    for key, value in (("r", "8"), ("r", 0), ("peft_type", "IA3"), ("use_dora", True), ("bias", "all"), ("modules_to_save", ["lm_head"]),
-                       ("lora_dropout", 1.0), ("target_modules", []), ("target_modules", None), ("rank_pattern", {"q": "4"})):
+    for key, value in (("r", "8"), ("r", 0), ("peft_type", "IA3"), ("bias", "all"), ("lora_dropout", 1.0), ("target_modules", []),
+                       ("target_modules", None), ("rank_pattern", {"q": "4"})):
         adapter(f"{key} {value}", set_keys(ADAPTER_CONFIG, **{key: value}), "adapter_config.json: ", key)
+    for key, value, missing in (("use_dora", True, "lora_magnitude_vector"), ("modules_to_save", ["lm_head"], "lm_head.weight")):
+        adapter(f"{key} without its tensors", set_keys(ADAPTER_CONFIG, **{key: value}), "adapter_model.safetensors: ", f"{missing} is missing", key)
     adapter("adapter_config.json missing", lambda f: (f / ADAPTER_CONFIG).unlink(), "adapter_config.json")
     adapter("adapter_config.json cut", lambda f: (f / ADAPTER_CONFIG).write_bytes((f / ADAPTER_CONFIG).read_bytes()[:99]), "ends too early")
     adapter("no weights", lambda f: (f / ADAPTER).unlink(), "missing")

@@ -16,8 +16,8 @@ class Group {
 
   std::string place(const std::string& part) const { return folder_.tensor(name_).file->path() + ": " + name_ + part; }
 
-  template <typename T>
-  std::vector<T> values(const std::string& part, io::DType dtype, int64_t count) const {
+  template <typename T, typename Values = std::vector<T>>
+  Values values(const std::string& part, io::DType dtype, int64_t count) const {
     if (!folder_.has(name_ + part)) {
       throw ModelError("{}: missing; a bitsandbytes NF4 weight needs it: save the quantised model again", place(part));
     }
@@ -27,7 +27,7 @@ class Group {
                        io::dtype_name(located.entry->dtype), count, io::dtype_name(dtype));
     }
     const auto bytes = located.data();
-    std::vector<T> out(bytes.size() / sizeof(T));
+    Values out(bytes.size() / sizeof(T));
     std::memcpy(out.data(), bytes.data(), out.size() * sizeof(T));
     located.release();
     return out;
@@ -60,7 +60,7 @@ quant::Nf4Tensor read_prequantized(const phi3::ModelFolder& folder, const std::s
     throw ModelError("{}: shape [{}, {}], wanted [{}, {}] by config.json", group.place(state), tensor.rows, tensor.cols,
                      out, in);
   }
-  tensor.packed = group.values<uint8_t>("", io::DType::kU8, (tensor.numel() + 1) / 2);
+  tensor.packed = group.values<uint8_t, LargeVector<uint8_t>>("", io::DType::kU8, (tensor.numel() + 1) / 2);
   const auto code = group.finite(".quant_map", 16);
   std::copy(code.begin(), code.end(), tensor.code.begin());
   if (!tensor.double_quant) {

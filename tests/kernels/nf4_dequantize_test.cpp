@@ -42,7 +42,8 @@ Nf4Tensor random_tensor(const Case& c) {
   tensor.source = float_type(c.source);
   tensor.double_quant = c.double_quant;
   tensor.code = quant::kNf4Code;
-  tensor.packed = random_integers<uint8_t>(static_cast<size_t>((tensor.numel() + 1) / 2), 0, 255, 1);
+  const auto packed = random_integers<uint8_t>(static_cast<size_t>((tensor.numel() + 1) / 2), 0, 255, 1);
+  tensor.packed.assign(packed.begin(), packed.end());
   const auto blocks = static_cast<size_t>(tensor.blocks());
   if (c.double_quant) {
     tensor.nested_codes = random_integers<uint8_t>(blocks, 0, 255, 2);
@@ -65,7 +66,8 @@ void has_the_bits_of_the_definition(const Case& c) {
   quant::dequantize_nf4(tensor, 0, tensor.numel(), sizeof(T) == 4 ? FloatType::kF32 : FloatType::kBF16, values.data());
   const std::vector<T> wanted = spread(values, c.cols, ld);
 
-  const Buffer<uint8_t> codes(tensor.packed, c.code_offset), nested_codes(tensor.nested_codes);
+  const Buffer<uint8_t> codes(std::vector<uint8_t>(tensor.packed.begin(), tensor.packed.end()), c.code_offset);
+  const Buffer<uint8_t> nested_codes(tensor.nested_codes);
   const Buffer<float> code_values(std::vector<float>(tensor.code.begin(), tensor.code.end()));
   const Buffer<float> nested_map(std::vector<float>(tensor.nested_map.begin(), tensor.nested_map.end()));
   const Buffer<float> nested_absmax(tensor.nested_absmax), absmax(tensor.absmax);

@@ -85,7 +85,7 @@ void expect_the_definition(const std::vector<W>& weights, const Case& c) {
   const Quantised ours = quantised(weights, c);
   const Nf4Tensor wanted = definition(weights, c.block_size, c.double_quant);
   EXPECT_EQ(ours.bad[0], kNone);
-  expect_bits(ours.codes, wanted.packed);
+  expect_bits(ours.codes, std::vector<uint8_t>(wanted.packed.begin(), wanted.packed.end()));
   expect_bits(ours.absmax, definition(weights, c.block_size, false).absmax);
   expect_bits(ours.nested_codes, wanted.nested_codes);
   expect_bits(ours.nested_absmax, wanted.nested_absmax);

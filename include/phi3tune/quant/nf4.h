@@ -13,6 +13,8 @@
 #include <string>
 #include <vector>
 
+#include "phi3tune/core/large_pages.h"
+
 namespace phi3tune::quant {
 
 enum class FloatType { kF32, kBF16, kF16 };
@@ -36,7 +38,7 @@ struct Nf4Tensor {
   int64_t cols = 0;  // in_features
   int64_t block_size = 64;
   FloatType source = FloatType::kBF16;  // dtype the weight had; dequantised values are rounded to it
-  std::vector<uint8_t> packed;          // [ceil(rows*cols / 2)]
+  LargeVector<uint8_t> packed;          // [ceil(rows*cols / 2)]
   bool double_quant = true;
   std::vector<uint8_t> nested_codes;    // [blocks], double quantisation
   std::vector<float> nested_absmax;     // [ceil(blocks / 256)]

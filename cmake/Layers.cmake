@@ -51,7 +51,7 @@ function(phi3tune_cpu_variants sources)
       set_source_files_properties("${source}" PROPERTIES COMPILE_OPTIONS "-O3;-mavx2;-mfma;-mf16c${bits}" SKIP_PRECOMPILE_HEADERS ON)
     elseif(source MATCHES "_avx512\\.cpp$")
       set_source_files_properties("${source}" PROPERTIES
-        COMPILE_OPTIONS "-O3;-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512vbmi;-mavx512bf16;-mfma;-mprefer-vector-width=512${bits}"
+        COMPILE_OPTIONS "-O3;-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512vbmi;-mavx512bf16;-mavx512vnni;-mfma;-mprefer-vector-width=512${bits}"
         SKIP_PRECOMPILE_HEADERS ON)
     endif()
   endforeach()

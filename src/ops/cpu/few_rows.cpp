@@ -29,17 +29,6 @@ Nf4Blocks blocks_of(const quant::Nf4Tensor& weight) {
                                                         : Nf4Source::kHalf};
 }
 
-// Of each 64 elements the even ones, then the odd ones.
-template <typename T>
-void spread(T* to, const T* from, int64_t count) {
-  for (int64_t i = 0; i < count; i += 64) {
-    for (int64_t j = 0; j < 32; ++j) {
-      to[i + j] = from[i + 2 * j];
-      to[i + 32 + j] = from[i + 2 * j + 1];
-    }
-  }
-}
-
 template <typename T>
 void dequantize_to(T* out, const quant::Nf4Tensor& weight, int64_t begin, int64_t end) {
   if constexpr (sizeof(T) == sizeof(double)) {
@@ -82,16 +71,16 @@ void quantized_linear(const at::Tensor& y, const at::Tensor& x, const quant::Nf4
   const int64_t inputs = weight.cols;
   const bool whole_blocks = weight.block_size % 64 == 0 && inputs % weight.block_size == 0;
   with_kernels(x.scalar_type(), [&]<typename T, typename W>(const Kernels<T, W>& k, T, W) {
-    if (k.nf4_rows == nullptr || !whole_blocks) {
+    if (k.nf4_rows.product == nullptr || !whole_blocks) {
       at::parallel_for(0, weight.rows, row_grain(inputs),
                        [&](int64_t begin, int64_t end) { by_dequantized_rows(k, y, x, weight, begin, end); });
       return;
     }
-    const std::unique_ptr<T[]> spread_x(new T[static_cast<size_t>(x.numel())]);
-    spread(spread_x.get(), data<T>(x), x.numel());
+    const at::Tensor operand = at::empty({k.nf4_rows.operand_bytes(x.size(0), inputs)}, at::kByte);  // aligned to 64
+    k.nf4_rows.prepare(operand.data_ptr(), data<T>(x), x.size(0), inputs);
     const Nf4Blocks blocks = blocks_of(weight);
     at::parallel_for(0, weight.rows, row_grain(inputs), [&](int64_t begin, int64_t end) {
-      k.nf4_rows(data<T>(y), spread_x.get(), blocks, x.size(0), inputs, begin, end, y.size(1));
+      k.nf4_rows.product(data<T>(y), operand.data_ptr(), blocks, x.size(0), inputs, begin, end, y.size(1));
     });
   });
 }

@@ -41,7 +41,7 @@ struct CachedQueries {
 // Elements that cached_attention() works in.
 int64_t cached_attention_scratch(const CachedQueries& queries) noexcept;
 
-// An NF4 weight's parts; see quant::Nf4Tensor. Values are rounded to what the weight was before: `source`.
+// An NF4 weight's parts; see quant::Nf4Tensor. `source`: what the weight was before.
 enum class Nf4Source { kFloat, kBf16, kHalf };
 struct Nf4Blocks {
   const uint8_t* packed;
@@ -54,9 +54,19 @@ struct Nf4Blocks {
   int64_t block_size;  // a multiple of 64 that divides a row
   Nf4Source source;
 };
+// Columns [first, last) of y [rows, outputs] = x [rows, inputs] weight^T; rows of y are y_stride apart. `operand` is
+// what prepare() made of x, operand_bytes() long and aligned to 64.
+//
+// In float32 the weight's values are those of quant::dequantize_nf4. In bfloat16 they are absmax times the code, not
+// rounded to the source's dtype; the code and x are kept in 15 bits, within 2^-15 of the largest of the code and of
+// each 64 elements of x. A value of x that is not finite makes its row NaN.
 template <typename T>
-using Nf4Kernel = void (*)(T* y, const T* x, const Nf4Blocks& weight, int64_t rows, int64_t inputs, int64_t first,
-                           int64_t last, int64_t y_stride);
+struct Nf4Kernel {
+  int64_t (*operand_bytes)(int64_t rows, int64_t inputs) = nullptr;  // null: no such kernel; dequantise, then few_rows
+  void (*prepare)(void* operand, const T* x, int64_t rows, int64_t inputs) = nullptr;
+  void (*product)(T* y, const void* operand, const Nf4Blocks& weight, int64_t rows, int64_t inputs, int64_t first,
+                  int64_t last, int64_t y_stride) = nullptr;
+};
 
 template <typename T, typename W>
 struct Kernels {
@@ -105,8 +115,6 @@ struct Kernels {
   // y [rows, outputs] = x [rows, inputs] weight^T, for few rows; rows of y are y_stride apart. A result depends on its
   // row of x and of the weight alone.
   void (*few_rows)(T* y, const T* x, const T* weight, int64_t rows, int64_t inputs, int64_t outputs, int64_t y_stride);
-  // The same for columns [first, last) of y and an NF4 weight. Of each 64 elements of x the 32 with an even index come
-  // first. Null where there is no such kernel: dequantise a row, then few_rows.
   Nf4Kernel<T> nf4_rows;
 };
 

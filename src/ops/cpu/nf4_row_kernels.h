@@ -1,163 +1,276 @@
-// Products of a few rows with an NF4 weight, never written out: each block's 16 possible values are computed once, and
-// its elements looked up in a register. See kernels.h.
+// Products of a few rows with an NF4 weight, never written out: its elements are looked up in a register. See
+// kernels.h.
 //
-// The values are those of quant::dequantize_nf4 (but subnormal bfloat16 values, which count as 0).
+// float32: the 16 values of a block are computed once. bfloat16: the 16 codes and the elements of x are 16-bit integers
+// with a scale for each 64, so that the sums of 64 are exact (AVX512-VNNI; the bfloat16 products of the same processors
+// take four times as long).
 #pragma once
 
 #include "ops/cpu/few_row_kernels.h"
 #include "ops/cpu/kernels.h"
 #include "ops/cpu/vector.h"
 
+#if defined(__AVX512VNNI__)
+#include <immintrin.h>
+
+#include <cmath>
+#endif
+
 namespace phi3tune::ops::cpu {
 namespace {
 
-#if defined(__AVX512BF16__)
+#if defined(__AVX512VNNI__)
 
-constexpr int64_t kNf4Group = 64;     // elements whose even ones lie before the odd ones in the spread x
+constexpr int64_t kNf4Group = 64;     // elements that share a scale
 constexpr int64_t kNf4Nested = 256;   // blocks of one nested absmax
 constexpr int64_t kNf4Ahead = 2048;   // bytes of codes, prefetched
 constexpr int64_t kNf4Together = 32;  // rows of the weight that stay in the cache while groups of x pass
+constexpr int64_t kNf4Scales = 16;    // groups whose scales are made at once
 
-inline __m512 half_precision(__m512 x) {
-  return _mm512_cvtph_ps(_mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-}
-inline __m512 bf16_precision(__m512 x) { return round_to(x, static_cast<const Bf16*>(nullptr)); }
-
-// The elements of a group of codes in a block with these 16 `values`: kParts vectors, those of even elements first.
-template <typename T>
-struct Nf4Lookup;
-
-template <>
-struct Nf4Lookup<Bf16> {
-  static constexpr int64_t kParts = 2;
-  __m512i table;
-  Nf4Lookup(__m512 values) : table(_mm512_broadcast_i64x4(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(values)))) {}
-  // Bits above an index find the same table again, so a low nibble needs no mask.
-  void look_up(const uint8_t* packed, __m512bh* parts) const {
-    const __m512i bytes = _mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(packed)));
-    parts[0] = reinterpret_cast<__m512bh>(_mm512_permutexvar_epi16(_mm512_srli_epi16(bytes, 4), table));
-    parts[1] = reinterpret_cast<__m512bh>(_mm512_permutexvar_epi16(bytes, table));
-  }
-};
-
-template <>
-struct Nf4Lookup<float> {
-  static constexpr int64_t kParts = 4;
-  __m512 table;
-  Nf4Lookup(__m512 values) : table(values) {}
-  void look_up(const uint8_t* packed, F32* parts) const {
-    for (int64_t half = 0; half < 2; ++half) {
-      const __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(packed + 16 * half)));
-      parts[half] = _mm512_permutexvar_ps(_mm512_srli_epi32(bytes, 4), table);
-      parts[2 + half] = _mm512_permutexvar_ps(bytes, table);
-    }
-  }
-};
-
-// Absmax of the blocks in ascending order.
-template <bool kDouble>
+// Absmax of 16 groups from `group` on, `count` of them valid: a group lies in one block.
 class Nf4Scales {
  public:
-  explicit Nf4Scales(const Nf4Blocks& weight) : weight_(weight) {}
-  // Blocks from `block` on that may be asked for next.
-  int64_t run(int64_t block) {
-    if constexpr (kDouble) {
-      const int64_t group = block / kNf4Nested;
-      if (group != group_) {
-        group_ = group;
-        const F32 factor = splat(weight_.nested_absmax[group]);
-        for (int64_t i = 0; i < 256; i += kLanes<float>) {
-          // Two roundings, as the reference multiplies and adds in separate kernels.
-          const F32 product = __builtin_assoc_barrier(load(weight_.nested_map + i, Full{}) * factor);
-          store(absmax_ + i, product + weight_.offset, Full{});
-        }
-      }
-      return kNf4Nested - block % kNf4Nested;
-    } else {
-      return INT64_MAX;
+  Nf4Scales(const Nf4Blocks& weight) : weight_(weight), groups_of_block_(weight.block_size / kNf4Group) {}
+
+  __m512 operator()(int64_t group, int64_t count) const {
+    const auto valid = static_cast<__mmask16>((1U << count) - 1U);
+    if (groups_of_block_ == 1) {
+      return absmax(group, valid);
     }
-  }
-  __m512 operator()(int64_t block) const {
-    return _mm512_set1_ps(kDouble ? absmax_[weight_.nested_codes[block]] : weight_.absmax[block]);
+    const int64_t first = group / groups_of_block_;
+    const int64_t blocks = (group + count - 1) / groups_of_block_ - first + 1;
+    alignas(64) int32_t index[kNf4Scales];
+    for (int64_t i = 0; i < kNf4Scales; ++i) {
+      index[i] = static_cast<int32_t>((group + i) / groups_of_block_ - first);
+    }
+    return _mm512_permutexvar_ps(_mm512_load_si512(index), absmax(first, static_cast<__mmask16>((1U << blocks) - 1U)));
   }
 
  private:
+  __m512 absmax(int64_t block, __mmask16 valid) const {
+    if (weight_.absmax != nullptr) {
+      return _mm512_maskz_loadu_ps(valid, weight_.absmax + block);
+    }
+    const __m512i codes = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(valid, weight_.nested_codes + block));
+    const __m512 values = _mm512_mask_i32gather_ps(_mm512_setzero_ps(), valid, codes, weight_.nested_map, 4);
+    const int64_t nested = block / kNf4Nested, before = (nested + 1) * kNf4Nested - block;  // 16 cross one end at most
+    __m512 factor = _mm512_set1_ps(weight_.nested_absmax[nested]);
+    const auto after = static_cast<__mmask16>(before < kNf4Scales ? valid >> before << before : 0);
+    if (after != 0) {
+      factor = _mm512_mask_mov_ps(factor, after, _mm512_set1_ps(weight_.nested_absmax[nested + 1]));
+    }
+    // Two roundings, as the reference multiplies and adds in separate kernels.
+    return _mm512_add_ps(__builtin_assoc_barrier(_mm512_mul_ps(values, factor)), _mm512_set1_ps(weight_.offset));
+  }
+
   const Nf4Blocks& weight_;
-  int64_t group_ = -1;
-  float absmax_[256];
+  int64_t groups_of_block_;
 };
 
-// Rounds to what the weight was before; nothing to do where the look-up's table rounds to it anyway.
+// x as a kernel reads it, and the product of some rows of it with one row of the weight.
 template <typename T>
-inline __m512 source_precision(__m512 values, Nf4Source source) {
-  if (source == Nf4Source::kHalf) {
-    return half_precision(values);
-  }
-  return sizeof(T) == sizeof(float) && source == Nf4Source::kBf16 ? bf16_precision(values) : values;
-}
+struct Nf4Product;
 
-template <int64_t kRows, bool kDouble, typename T>
-inline void nf4_row(T* y, const T* x, const Nf4Blocks& weight, Nf4Scales<kDouble>& scales, int64_t inputs, int64_t o,
-                    int64_t y_stride) {
-  using P = Products<T>;
-  constexpr int64_t kParts = Nf4Lookup<T>::kParts;
-  typename P::Sums even[kRows] = {}, odd[kRows] = {};
-  const __m512 code = _mm512_loadu_ps(weight.code);
-  const int64_t blocks = inputs / weight.block_size;
-  const uint8_t* packed = weight.packed + o * (inputs / 2);
-  for (int64_t block = o * blocks, end = block + blocks; block < end;) {
-    const int64_t ready = scales.run(block);
-    const int64_t stop = ready < end - block ? block + ready : end;
-    for (; block < stop; ++block) {
-      const Nf4Lookup<T> lookup(source_precision<T>(code * scales(block), weight.source));
-      for (int64_t i = 0; i < weight.block_size; i += kNf4Group, packed += kNf4Group / 2, x += kNf4Group) {
-        typename P::Values parts[kParts];
+template <>
+struct Nf4Product<float> {
+  // Of each 64 elements the 32 with an even index come first.
+  static int64_t operand_bytes(int64_t rows, int64_t inputs) { return rows * inputs * int64_t{sizeof(float)}; }
+  static void prepare(void* operand, const float* x, int64_t rows, int64_t inputs) {
+    auto* to = static_cast<float*>(operand);
+    for (int64_t i = 0; i < rows * inputs; i += kNf4Group) {
+      for (int64_t j = 0; j < kNf4Group / 2; ++j) {
+        to[i + j] = x[i + 2 * j];
+        to[i + kNf4Group / 2 + j] = x[i + 2 * j + 1];
+      }
+    }
+  }
+
+  explicit Nf4Product(const Nf4Blocks& weight)
+      : code_(_mm512_loadu_ps(weight.code)), source_(weight.source), absmax_(weight) {}
+
+  template <int64_t kRows>
+  void operator()(float* y, const void* operand, int64_t row, const uint8_t* packed, int64_t o, int64_t inputs,
+                  int64_t y_stride) const {
+    const auto* x = static_cast<const float*>(operand) + row * inputs;
+    F32 even[kRows] = {}, odd[kRows] = {};
+    const int64_t groups = inputs / kNf4Group;
+    for (int64_t first = 0; first < groups; first += kNf4Scales) {
+      const int64_t count = groups - first < kNf4Scales ? groups - first : kNf4Scales;
+      alignas(64) float scales[kNf4Scales];
+      _mm512_store_ps(scales, absmax_(o * groups + first, count));
+      for (int64_t g = 0; g < count; ++g, packed += kNf4Group / 2, x += kNf4Group) {
         __builtin_prefetch(packed + kNf4Ahead);
-        lookup.look_up(packed, parts);
-        for (int64_t m = 0; m < kRows; ++m) {
-          for (int64_t part = 0; part < kParts; ++part) {
-            auto& sum = part < kParts / 2 ? even[m] : odd[m];
-            sum = P::add(sum, P::values(x + m * inputs + part * P::kStep, Full{}), parts[part]);
+        const __m512 values = rounded(code_ * _mm512_set1_ps(scales[g]));
+        for (int64_t half = 0; half < 2; ++half) {
+          const __m512i bytes =
+              _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(packed + 16 * half)));
+          // Bits above an index find the same table again, so a low nibble needs no mask.
+          const F32 high = _mm512_permutexvar_ps(_mm512_srli_epi32(bytes, 4), values);
+          const F32 low = _mm512_permutexvar_ps(bytes, values);
+          for (int64_t m = 0; m < kRows; ++m) {
+            const float* at = x + m * inputs + 16 * half;
+            even[m] = even[m] + load(at, Full{}) * high;
+            odd[m] = odd[m] + load(at + kNf4Group / 2, Full{}) * low;
+          }
+        }
+      }
+    }
+    for (int64_t m = 0; m < kRows; ++m) {
+      y[(row + m) * y_stride + o] = sum_lanes<float>(even[m] + odd[m]);
+    }
+  }
+
+ private:
+  __m512 rounded(__m512 values) const {
+    if (source_ == Nf4Source::kHalf) {
+      return _mm512_cvtph_ps(_mm512_cvtps_ph(values, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    }
+    return source_ == Nf4Source::kBf16 ? round_to(values, static_cast<const Bf16*>(nullptr)) : values;
+  }
+
+  __m512 code_;
+  Nf4Source source_;
+  Nf4Scales absmax_;
+};
+
+template <>
+struct Nf4Product<Bf16> {
+  // Two groups at a time, as 32 words of 4 codes hold them: word j's codes in the order of its bits are elements 4j +
+  // 1, 4j, 4j + 3 and 4j + 2. Of each row first the integers, then the groups' scales; an odd last group is paired with
+  // zeros.
+  static constexpr int64_t kPair = 2 * kNf4Group;
+  static constexpr int64_t kLargest = 16383;  // of both integers: eight products fit in 32 bits
+  static int64_t pairs(int64_t inputs) { return (inputs + kPair - 1) / kPair; }
+  static int64_t scales_of(int64_t inputs) { return (2 * pairs(inputs) + kNf4Scales - 1) / kNf4Scales * kNf4Scales; }
+  static int64_t row_bytes(int64_t inputs) {
+    return pairs(inputs) * kPair * int64_t{sizeof(int16_t)} + scales_of(inputs) * int64_t{sizeof(float)};
+  }
+  static int64_t operand_bytes(int64_t rows, int64_t inputs) { return rows * row_bytes(inputs); }
+
+  static void prepare(void* operand, const Bf16* x, int64_t rows, int64_t inputs) {
+    constexpr int64_t kElement[4] = {1, 0, 3, 2};
+    for (int64_t row = 0; row < rows; ++row, x += inputs) {
+      auto* integers = reinterpret_cast<int16_t*>(static_cast<char*>(operand) + row * row_bytes(inputs));
+      auto* scales = reinterpret_cast<float*>(integers + pairs(inputs) * kPair);
+      for (int64_t group = 0; group < scales_of(inputs); ++group) {
+        scales[group] = 0.0F;
+        if (group >= 2 * pairs(inputs)) {
+          continue;
+        }
+        int16_t* to = integers + group / 2 * kPair + group % 2 * (kPair / 8);
+        alignas(64) int16_t ordered[kNf4Group] = {};
+        if (group < inputs / kNf4Group) {
+          scales[group] = to_integers(ordered, x + group * kNf4Group);
+        }
+        for (int64_t part = 0; part < 4; ++part) {
+          for (int64_t j = 0; j < kPair / 8; ++j) {
+            to[part * (kPair / 4) + j] = ordered[4 * j + kElement[part]];
           }
         }
       }
     }
   }
-  for (int64_t m = 0; m < kRows; ++m) {
-    store(y + m * y_stride + o, splat(sum_lanes<float>(even[m] + odd[m])), Part{1});
-  }
-}
 
-template <bool kDouble, typename T>
-void nf4_outputs(T* y, const T* x, const Nf4Blocks& weight, int64_t rows, int64_t inputs, int64_t first, int64_t last,
-                 int64_t y_stride) {
+  explicit Nf4Product(const Nf4Blocks& weight) : absmax_(weight) {
+    const __m512 code = _mm512_loadu_ps(weight.code);
+    const float largest = _mm512_reduce_max_ps(_mm512_abs_ps(code));
+    unit_ = largest / kLargest;
+    const __m512i integers =
+        _mm512_cvtps_epi32(_mm512_mul_ps(code, _mm512_set1_ps(largest > 0 ? kLargest / largest : 0.0F)));
+    table_ = _mm512_broadcast_i64x4(_mm512_cvtsepi32_epi16(integers));
+  }
+
+  template <int64_t kRows>
+  void operator()(Bf16* y, const void* operand, int64_t row, const uint8_t* packed, int64_t o, int64_t inputs,
+                  int64_t y_stride) const {
+    const int64_t groups = inputs / kNf4Group;
+    const int16_t* x[kRows];
+    const float* x_scales[kRows];
+    F32 sums[kRows] = {};
+    for (int64_t m = 0; m < kRows; ++m) {
+      x[m] = reinterpret_cast<const int16_t*>(static_cast<const char*>(operand) + (row + m) * row_bytes(inputs));
+      x_scales[m] = reinterpret_cast<const float*>(x[m] + pairs(inputs) * kPair);
+    }
+    for (int64_t first = 0; first < groups; first += kNf4Scales) {
+      const int64_t count = groups - first < kNf4Scales ? groups - first : kNf4Scales;
+      alignas(64) float scales[kRows][kNf4Scales];
+      const __m512 absmax = absmax_(o * groups + first, count) * _mm512_set1_ps(unit_);
+      for (int64_t m = 0; m < kRows; ++m) {
+        _mm512_store_ps(scales[m], absmax * _mm512_loadu_ps(x_scales[m] + first));
+      }
+      for (int64_t g = 0; g < count; g += 2) {
+        const int64_t pair = (first + g) / 2;
+        const uint8_t* codes = packed + pair * (kPair / 2);
+        __builtin_prefetch(codes + kNf4Ahead);
+        const __m512i words = _mm512_maskz_loadu_epi32(g + 1 < count ? 0xFFFF : 0x00FF, codes);
+        // Bits above an index find the same table again, so no code needs a mask.
+        const __m512i parts[4] = {_mm512_permutexvar_epi16(words, table_),
+                                  _mm512_permutexvar_epi16(_mm512_srli_epi16(words, 4), table_),
+                                  _mm512_permutexvar_epi16(_mm512_srli_epi16(words, 8), table_),
+                                  _mm512_permutexvar_epi16(_mm512_srli_epi16(words, 12), table_)};
+        for (int64_t m = 0; m < kRows; ++m) {
+          __m512i sum = _mm512_setzero_si512();
+          for (int64_t part = 0; part < 4; ++part) {
+            sum = _mm512_dpwssd_epi32(sum, parts[part], _mm512_loadu_si512(x[m] + pair * kPair + part * (kPair / 4)));
+          }
+          const __m512 scale = _mm512_mask_broadcastss_ps(_mm512_set1_ps(scales[m][g]), 0xFF00,
+                                                          _mm_load_ss(&scales[m][(g + 1) % kNf4Scales]));
+          sums[m] = sums[m] + F32(_mm512_cvtepi32_ps(sum)) * F32(scale);
+        }
+      }
+    }
+    for (int64_t m = 0; m < kRows; ++m) {
+      store(y + (row + m) * y_stride + o, splat(sum_lanes<float>(sums[m])), Part{1});
+    }
+  }
+
+ private:
+  // The scale of 64 values, NaN if one is not finite.
+  static float to_integers(int16_t* integers, const Bf16* x) {
+    float values[kNf4Group], largest = 0.0F, sum = 0.0F;
+    for (int64_t i = 0; i < kNf4Group; i += kLanes<float>) {
+      store(values + i, load(x + i, Full{}), Full{});
+    }
+    for (const float value : values) {
+      largest = largest < std::fabs(value) ? std::fabs(value) : largest;
+      sum += value - value;  // NaN where it is not finite
+    }
+    if (sum != 0.0F || largest == 0.0F) {
+      return sum == 0.0F ? 0.0F : sum;
+    }
+    const double factor = double{kLargest} / static_cast<double>(largest);  // may exceed what float32 holds
+    for (int64_t i = 0; i < kNf4Group; ++i) {
+      integers[i] = static_cast<int16_t>(std::nearbyint(static_cast<double>(values[i]) * factor));
+    }
+    return largest / kLargest;
+  }
+
+  __m512i table_;
+  float unit_;
+  Nf4Scales absmax_;
+};
+
+template <typename T>
+void nf4_product(T* y, const void* operand, const Nf4Blocks& weight, int64_t rows, int64_t inputs, int64_t first,
+                 int64_t last, int64_t y_stride) {
+  const Nf4Product<T> product(weight);
   for (int64_t begin = first; begin < last; begin += kNf4Together) {
     const int64_t end = last - begin < kNf4Together ? last : begin + kNf4Together;
     for_row_groups(rows, [&](int64_t row, auto group) {
-      Nf4Scales<kDouble> scales(weight);
       for (int64_t o = begin; o < end; ++o) {
-        nf4_row<decltype(group)::kValue>(y + row * y_stride, x + row * inputs, weight, scales, inputs, o, y_stride);
+        const uint8_t* packed = weight.packed + o * (inputs / 2);
+        product.template operator()<decltype(group)::kValue>(y, operand, row, packed, o, inputs, y_stride);
       }
     });
   }
 }
 
 template <typename T>
-void nf4_rows(T* y, const T* x, const Nf4Blocks& weight, int64_t rows, int64_t inputs, int64_t first, int64_t last,
-              int64_t y_stride) {
-  if (weight.absmax == nullptr) {
-    nf4_outputs<true>(y, x, weight, rows, inputs, first, last, y_stride);
-  } else {
-    nf4_outputs<false>(y, x, weight, rows, inputs, first, last, y_stride);
-  }
-}
-
-template <typename T>
 constexpr Nf4Kernel<T> nf4_kernel() {
   if constexpr (sizeof(T) == sizeof(double)) {
-    return nullptr;
+    return {};
   } else {
-    return nf4_rows<T>;
+    return {Nf4Product<T>::operand_bytes, Nf4Product<T>::prepare, nf4_product<T>};
   }
 }
 
@@ -165,7 +278,7 @@ constexpr Nf4Kernel<T> nf4_kernel() {
 
 template <typename T>
 constexpr Nf4Kernel<T> nf4_kernel() {
-  return nullptr;
+  return {};
 }
 
 #endif

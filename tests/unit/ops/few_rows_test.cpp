@@ -1,5 +1,8 @@
 // Products of a few rows: dense, and with an NF4 weight that is never written out.
 #include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string_view>
 #include <vector>
 
 #include "fixture.h"
@@ -30,16 +33,61 @@ quant::Nf4Tensor quantized(const Shape& shape, const quant::Nf4Options& options,
                              options);
 }
 
-// Each sum holds to float64 within what its own order may lose, and one rounding to the result's dtype.
-void expect_sum(const at::Tensor& y, const at::Tensor& x, const at::Tensor& weight) {
+// Each sum holds to float64 within what its own order may lose, and one rounding to the result's dtype; `more`: what
+// the operands may be off by.
+void expect_sum(const at::Tensor& y, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& more = {}) {
   const at::Tensor wide_x = x.to(at::kDouble), wide_weight = weight.to(at::kDouble);
   const at::Tensor exact = definition::linear(wide_x, wide_weight);
   const at::Tensor magnitude = definition::linear(wide_x.abs(), wide_weight.abs());
   const double steps = static_cast<double>(x.size(1)) / 4 + 16;  // of the longest chain: four lanes at least
   const double in_sum = x.scalar_type() == at::kDouble ? 0x1p-53 : 0x1p-24;
   const double once = x.scalar_type() == at::kBFloat16 ? 0x1p-8 : in_sum;  // half of the last of 8 bits
-  const at::Tensor bound = magnitude * (in_sum * steps) * (1 + once) + exact.abs() * once;
+  at::Tensor bound = magnitude * (in_sum * steps) * (1 + once) + exact.abs() * once;
+  if (more.defined()) {
+    bound = bound + more * (1 + once);
+  }
   EXPECT_TRUE(((y.to(at::kDouble) - exact).abs() <= bound).all().item<bool>());
+}
+
+// Operands of 15 bits: x within half a step of 64 elements' largest, the weight within half a step of its block's.
+bool in_integers(at::ScalarType dtype, const quant::Nf4Tensor& weight) {
+  return dtype == at::kBFloat16 && std::string_view(cpu::kernels().isa) == "avx512" && weight.block_size % 64 == 0 &&
+         weight.cols % weight.block_size == 0;
+}
+
+// absmax * code in float64, not rounded to the source's dtype, and absmax of every element.
+struct Unrounded {
+  at::Tensor values, absmax;
+  explicit Unrounded(const quant::Nf4Tensor& weight)
+      : values(at::empty({weight.rows, weight.cols}, at::kDouble)), absmax(at::empty_like(values)) {
+    const std::vector<float> blocks = quant::restored_absmax(weight);
+    for (int64_t i = 0; i < weight.numel(); ++i) {
+      const uint8_t byte = weight.packed[static_cast<size_t>(i / 2)];
+      const double block = blocks[static_cast<size_t>(i / weight.block_size)];
+      absmax.data_ptr<double>()[i] = std::abs(block);
+      values.data_ptr<double>()[i] = block * weight.code[i % 2 == 0 ? byte >> 4 : byte & 15];
+    }
+  }
+};
+
+at::Tensor largest_of_64(const at::Tensor& x) {
+  const at::Tensor groups = x.to(at::kDouble).abs().reshape({x.size(0), -1, 64});
+  return groups.amax(2, true).expand_as(groups).reshape(x.sizes()).contiguous();
+}
+
+void expect_product(const at::Tensor& y, const at::Tensor& x, const quant::Nf4Tensor& weight) {
+  if (!in_integers(x.scalar_type(), weight)) {
+    const at::Tensor dense = at::empty({weight.rows, weight.cols}, x.scalar_type());
+    dequantize(dense, weight, {});
+    expect_sum(y, x, dense);
+    return;
+  }
+  const Unrounded exact(weight);
+  constexpr double kHalfStep = 0.5 / 16383 * (1 + 0x1p-20);
+  const at::Tensor most = largest_of_64(x);
+  const at::Tensor off = definition::linear(most * kHalfStep, exact.values.abs()) +
+                         definition::linear(x.to(at::kDouble).abs() + most * kHalfStep, exact.absmax * kHalfStep);
+  expect_sum(y, x, exact.values, off);
 }
 
 TEST_P(FewRows, LinearHoldsToFloat64) {
@@ -57,16 +105,15 @@ TEST_P(FewRows, LinearHoldsToFloat64) {
 
 TEST_P(FewRows, QuantizedLinearHoldsToFloat64) {
   for (const quant::Nf4Options& options : {kDouble, kSingle, kWideDouble}) {
-    for (const Shape& shape : {Shape{3, 384}, Shape{37, 64}, Shape{21, 96}, Shape{130, 256}, Shape{5, 97}}) {
+    for (const Shape& shape :
+         {Shape{3, 384}, Shape{37, 64}, Shape{21, 96}, Shape{130, 256}, Shape{5, 97}, Shape{9, 1216}}) {
       for (const auto source : {quant::FloatType::kBF16, quant::FloatType::kF16, quant::FloatType::kF32}) {
         const quant::Nf4Tensor weight = quantized(shape, options, source);
-        const at::Tensor dense = at::empty({shape.outputs, shape.inputs}, dtype());
-        dequantize(dense, weight, {});
         for (const int64_t rows : {1, 2, 3, 5, 8, 16}) {
           const at::Tensor x = normal({rows, shape.inputs}, dtype());
           const Guarded y({rows, shape.outputs}, dtype());
           quantized_linear(y, x, weight);
-          expect_sum(y, x, dense);
+          expect_product(y, x, weight);
           EXPECT_TRUE(y.intact());
         }
       }
@@ -74,21 +121,63 @@ TEST_P(FewRows, QuantizedLinearHoldsToFloat64) {
   }
 }
 
-// A row of one 1 and zeros picks a column: the very values that dequantize() writes. Over 256 blocks have two nested
-// scales, and the second begins inside a row.
+// A row of one 1 and zeros picks a column: the very values that dequantize() writes, or the unrounded ones to the last
+// place. Over 256 blocks have two nested scales, and the second begins inside a row.
 TEST_P(FewRows, QuantizedValuesAreThoseOfDequantize) {
   for (const quant::Nf4Options& options : {kDouble, kSingle, kWideDouble}) {
     for (const auto source : {quant::FloatType::kBF16, quant::FloatType::kF16, quant::FloatType::kF32}) {
       const quant::Nf4Tensor weight = quantized({100, 384}, options, source);
       const at::Tensor dense = at::empty({100, 384}, dtype()), y = at::empty({16, 100}, dtype());
+      const Unrounded unrounded(weight);
       dequantize(dense, weight, {});
       for (int64_t first = 0; first < 384; first += 16) {
         quantized_linear(y, at::eye(384, dtype()).narrow(0, first, 16).contiguous(), weight);
-        EXPECT_TRUE(y.eq(dense.narrow(1, first, 16).t()).all().item<bool>());
+        if (in_integers(dtype(), weight)) {
+          const at::Tensor wanted = unrounded.values.narrow(1, first, 16).t();
+          const at::Tensor step = unrounded.absmax.narrow(1, first, 16).t() * (0.51 / 16383);
+          EXPECT_TRUE(((y - wanted).abs() <= step + wanted.abs() * 0x1p-8).all().item<bool>());
+        } else {
+          EXPECT_TRUE(y.eq(dense.narrow(1, first, 16).t()).all().item<bool>());
+        }
       }
       EXPECT_TRUE(same_bits(definition::quantized_linear(normal({2, 384}, dtype(), 0.0), weight).abs(),
                             at::zeros({2, 100}, dtype())));
     }
+  }
+}
+
+// The largest sums that 15-bit operands can have, and outliers beside small values.
+TEST_P(FewRows, QuantizedProductsOfExtremeValuesHold) {
+  const at::Tensor ones = at::ones({4, 1024}, at::kBFloat16);
+  const quant::Nf4Tensor weight =
+      quant::quantize_nf4({static_cast<const std::byte*>(ones.data_ptr()), static_cast<size_t>(ones.nbytes())},
+                          quant::FloatType::kBF16, 4, 1024, kSingle);
+  for (const double value : {1.0, -3.0e38, 1.0e-25}) {
+    const at::Tensor x = at::full({2, 1024}, value / 1024, dtype()), y = at::empty({2, 4}, dtype());
+    quantized_linear(y, x, weight);
+    expect_product(y, x, weight);
+  }
+  const quant::Nf4Tensor random = quantized({70, 1024}, kDouble);
+  at::Tensor x = normal({3, 1024}, dtype());
+  x.select(1, 100).mul_(1000);
+  x.select(1, 1023).mul_(-3000);
+  x.narrow(1, 128, 64).zero_();
+  const at::Tensor y = at::empty({3, 70}, dtype());
+  quantized_linear(y, x, random);
+  expect_product(y, x, random);
+}
+
+TEST_P(FewRows, AValueThatIsNotFiniteSpoilsItsRowAlone) {
+  const quant::Nf4Tensor weight = quantized({70, 320}, kDouble);
+  for (const double bad : {std::numeric_limits<double>::infinity(), std::nan("")}) {
+    const at::Tensor x = normal({3, 320}, dtype()), y = at::empty({3, 70}, dtype());
+    quantized_linear(y, x, weight);
+    const at::Tensor before = y.clone();
+    x.index_put_({at::tensor(1), at::tensor(300)}, at::scalar_tensor(bad, dtype()));
+    quantized_linear(y, x, weight);
+    EXPECT_FALSE(y.select(0, 1).isfinite().any().item<bool>());
+    EXPECT_TRUE(same_bits(y.select(0, 0), before.select(0, 0)));
+    EXPECT_TRUE(same_bits(y.select(0, 2), before.select(0, 2)));
   }
 }
 

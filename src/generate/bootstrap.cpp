@@ -22,15 +22,6 @@ double percentile(const std::vector<double>& sorted, double share) {
   return sorted[below] + (sorted[above] - sorted[below]) * (place - static_cast<double>(below));
 }
 
-template <typename Counts>
-Counts sum_of(std::span<const Counts> rows, std::span<const size_t> indices) {
-  Counts sum;
-  for (const size_t row : indices) {
-    sum += rows[row];
-  }
-  return sum;
-}
-
 }  // namespace
 
 Interval bootstrap(size_t rows, const ScoreOfRows& score, uint64_t seed, int resamples) {
@@ -56,32 +47,6 @@ Interval bootstrap(size_t rows, const ScoreOfRows& score, uint64_t seed, int res
   interval.low = scores.empty() ? interval.value : percentile(scores, 0.025);
   interval.high = scores.empty() ? interval.value : percentile(scores, 0.975);
   return interval;
-}
-
-double mean_of_rows(std::span<const double> values, std::span<const double> weights, std::span<const size_t> indices) {
-  double sum = 0.0;
-  double weight = 0.0;
-  for (const size_t row : indices) {
-    sum += values[row];
-    weight += weights.empty() ? 1.0 : weights[row];
-  }
-  return sum / weight;
-}
-
-Interval bootstrap_mean(std::span<const double> values, std::span<const double> weights, uint64_t seed, int resamples) {
-  return bootstrap(
-      values.size(), [&](std::span<const size_t> indices) { return mean_of_rows(values, weights, indices); }, seed,
-      resamples);
-}
-
-Interval bootstrap_bleu(std::span<const BleuCounts> rows, uint64_t seed, int resamples) {
-  return bootstrap(
-      rows.size(), [&](std::span<const size_t> indices) { return bleu(sum_of(rows, indices)); }, seed, resamples);
-}
-
-Interval bootstrap_chrf(std::span<const ChrfCounts> rows, uint64_t seed, int resamples) {
-  return bootstrap(
-      rows.size(), [&](std::span<const size_t> indices) { return chrf(sum_of(rows, indices)); }, seed, resamples);
 }
 
 }  // namespace phi3tune::generate

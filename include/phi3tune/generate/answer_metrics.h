@@ -57,11 +57,4 @@ struct Interval {
 using ScoreOfRows = std::function<double(std::span<const size_t> indices)>;
 Interval bootstrap(size_t rows, const ScoreOfRows& score, uint64_t seed, int resamples = 1000);
 
-// sum(values) / sum(weights) of those rows, as of a loss over tokens; empty weights: each 1.
-double mean_of_rows(std::span<const double> values, std::span<const double> weights, std::span<const size_t> indices);
-Interval bootstrap_mean(std::span<const double> values, std::span<const double> weights, uint64_t seed,
-                        int resamples = 1000);
-Interval bootstrap_bleu(std::span<const BleuCounts> rows, uint64_t seed, int resamples = 1000);
-Interval bootstrap_chrf(std::span<const ChrfCounts> rows, uint64_t seed, int resamples = 1000);
-
 }  // namespace phi3tune::generate

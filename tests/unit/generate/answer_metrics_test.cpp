@@ -95,15 +95,40 @@ void expect_interval(const Interval& ours, const io::Json& wanted) {
   EXPECT_NEAR(ours.high, wanted.at("high").get<double>(), kTolerance);
 }
 
+// sum(values) / sum(weights) of the rows drawn; no weights: each 1.
+Interval mean_interval(const std::vector<double>& values, const std::vector<double>& weights, uint64_t seed,
+                       int resamples) {
+  const auto mean = [&](std::span<const size_t> rows) {
+    double sum = 0.0, weight = 0.0;
+    for (const size_t row : rows) {
+      sum += values[row];
+      weight += weights.empty() ? 1.0 : weights[row];
+    }
+    return sum / weight;
+  };
+  return bootstrap(values.size(), mean, seed, resamples);
+}
+
+template <typename Counts>
+ScoreOfRows corpus(const std::vector<Counts>& counts, double (*score)(const Counts&)) {
+  return [&counts, score](std::span<const size_t> rows) {
+    Counts sum;
+    for (const size_t row : rows) {
+      sum += counts[row];
+    }
+    return score(sum);
+  };
+}
+
 TEST(Bootstrap, IntervalsAreNumpysPercentilesOfTheSameDraws) {
   const auto pairs = read_pairs();
   const uint64_t seed = pairs.whole.at("seed");
   const int resamples = pairs.whole.at("resamples");
   const std::vector<double> weights = pairs.whole.at("weights");
-  expect_interval(bootstrap_mean(pairs.f1, {}, seed, resamples), pairs.whole.at("mean"));
-  expect_interval(bootstrap_mean(pairs.f1, weights, seed, resamples), pairs.whole.at("weighted"));
-  expect_interval(bootstrap_bleu(pairs.bleu, seed, resamples), pairs.whole.at("bleu_interval"));
-  expect_interval(bootstrap_chrf(pairs.chrf, seed, resamples), pairs.whole.at("chrf_interval"));
+  expect_interval(mean_interval(pairs.f1, {}, seed, resamples), pairs.whole.at("mean"));
+  expect_interval(mean_interval(pairs.f1, weights, seed, resamples), pairs.whole.at("weighted"));
+  expect_interval(bootstrap(kPairs, corpus(pairs.bleu, bleu), seed, resamples), pairs.whole.at("bleu_interval"));
+  expect_interval(bootstrap(kPairs, corpus(pairs.chrf, chrf), seed, resamples), pairs.whole.at("chrf_interval"));
 }
 
 TEST(Bootstrap, ADifferenceOfPairedRowsIsTheSameInEveryDraw) {
@@ -124,8 +149,8 @@ TEST(Bootstrap, ADifferenceOfPairedRowsIsTheSameInEveryDraw) {
 }
 
 TEST(Bootstrap, OneRowHasAnIntervalOfNoWidth) {
-  const std::vector<double> value{0.5};
-  const auto interval = bootstrap_mean(value, {}, 1);
+  const auto interval = bootstrap(
+      1, [](std::span<const size_t>) { return 0.5; }, 1);
   EXPECT_EQ(interval.low, 0.5);
   EXPECT_EQ(interval.high, 0.5);
 }

@@ -1,6 +1,7 @@
 // phi3-tune eval: base and adapter side by side on the evaluation sets.
 #include <ATen/ATen.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -27,12 +28,14 @@
 #include "phi3tune/data/questions.h"
 #include "phi3tune/phi3/adapter_origin.h"
 #include "phi3tune/phi3/fused_adapter.h"
+#include "terminal_text.h"
 
 namespace phi3tune::commands {
 namespace {
 
 constexpr size_t kAnswersShown = 3;  // of each set, on standard output
 constexpr size_t kAnswerWidth = 240;
+constexpr size_t kWidest = 120;  // columns; longer lines are hard to read
 constexpr int64_t kAnswersAtOnce = 8;
 
 std::vector<train::EvaluationSet> require_sets(const data::Dataset& dataset) {
@@ -68,10 +71,13 @@ std::vector<EvalSet> prepare_sets(const EvalRequest& request, const std::vector<
   return prepared;
 }
 
+// `work` is given what to call with the rows done so far.
 template <typename Work>
-void timed(const std::string& what, Work work) {
+void timed(const std::string& what, size_t rows, bool shown, Work work) {
+  StatusLine status(shown);
   const auto started = std::chrono::steady_clock::now();
-  work();
+  work([&](size_t done) { status.show(fmt::format("{}: {}/{}", what, done, rows)); });
+  status.clear();
   log_info("{}: {:.1f} s", what, std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count());
 }
 
@@ -92,7 +98,7 @@ std::string describe(const Holding& holding) {
 }
 
 void measure(const LoadedModel& used, const std::vector<config::EvalMetric>& metrics, const Inputs& inputs,
-             const std::vector<train::EvaluationSet>& examples, std::vector<EvalSet>& sets) {
+             const std::vector<train::EvaluationSet>& examples, bool shown, std::vector<EvalSet>& sets) {
   auto& model = *used.model;
   const auto stop_ids = stop_ids_of(inputs.folder, inputs.tokenizer, &inputs.chat_template);
   for (const Side side : {kBase, kAdapter}) {
@@ -100,15 +106,17 @@ void measure(const LoadedModel& used, const std::vector<config::EvalMetric>& met
     for (size_t i = 0; i < sets.size(); ++i) {
       auto& set = sets[i];
       if (any_of_tokens(metrics)) {
-        timed(fmt::format("{}: {}: loss of {} rows", kSideNames[side], set.name, set.rows.size()),
-              [&] { measure_losses(model, examples[i], set, side); });
+        timed(fmt::format("{}: {}: loss of {} rows", kSideNames[side], set.name, set.rows.size()), set.rows.size(),
+              shown, [&](const OnRows& on_rows) { measure_losses(model, examples[i], set, side, on_rows); });
       }
       const auto answers =
           std::count_if(set.rows.begin(), set.rows.end(), [](const auto& row) { return row.answered; });
       if (answers > 0) {
         timed(fmt::format("{}: {}: {} answers of at most {} tokens", kSideNames[side], set.name, answers,
                           set.max_new_tokens),
-              [&] { answer_rows(model, inputs.tokenizer, stop_ids, kAnswersAtOnce, set, side); });
+              static_cast<size_t>(answers), shown, [&](const OnRows& on_rows) {
+                answer_rows(model, inputs.tokenizer, stop_ids, kAnswersAtOnce, set, side, on_rows);
+              });
       }
     }
   }
@@ -155,7 +163,9 @@ int evaluate(const EvalRequest& request, const EngineContext& context) {
   }
   evaluation.computed = describe(holding);
   const auto used = load_weights(inputs.folder, adapter, request.adapter, holding);
-  measure(used, metrics, inputs, examples, evaluation.sets);
+  using Progress = config::OutputOptions::Progress;
+  const bool shown = run.output.progress == Progress::kAuto || run.output.progress == Progress::kBar;
+  measure(used, metrics, inputs, examples, shown, evaluation.sets);
   for (const auto& set : evaluation.sets) {
     evaluation.scores.push_back(score_set(set, metrics, static_cast<uint64_t>(run.schedule.seed)));
   }
@@ -169,8 +179,9 @@ int evaluate(const EvalRequest& request, const EngineContext& context) {
     json["report"] = request.out;
     fmt::print("{}\n", json.dump(-1, ' ', false, io::Json::error_handler_t::replace));
   } else {
-    fmt::print("{}{}\nreport: {}/{}\n", score_tables(evaluation), answers_text(evaluation, kAnswersShown, kAnswerWidth),
-               request.out, config::kReportPageName);
+    const size_t columns = std::min(columns_of(STDOUT_FILENO), kWidest);
+    fmt::print("{}{}\nreport: {}/{}\n", score_tables(evaluation, columns),
+               answers_text(evaluation, kAnswersShown, kAnswerWidth, columns), request.out, config::kReportPageName);
   }
   return static_cast<int>(ExitCode::kDone);
 }

@@ -46,14 +46,24 @@ std::string table(const Cells& cells) {
   return text;
 }
 
-Cells score_cells(const SetScores& set) {
+Cells score_cells(const SetScores& set, bool narrow) {
   Cells cells{{"", "base", "adapter", "difference", ""}};
   for (const auto& score : set.scores) {
-    cells.push_back({score_label(score.metric), interval_text(score.metric, score.sides[kBase]),
-                     interval_text(score.metric, score.sides[kAdapter]),
-                     interval_text(score.metric, score.difference, true), verdict_text(verdict_of(score))});
+    const auto side = [&](Side which) {
+      const auto& interval = score.sides[which];
+      return narrow ? score_text(score.metric, interval.value) : interval_text(score.metric, interval);
+    };
+    const int verdict = verdict_of(score);
+    cells.push_back({score_label(score.metric), side(kBase), side(kAdapter),
+                     interval_text(score.metric, score.difference, true),
+                     narrow && verdict == 0 ? "not clear" : verdict_text(verdict)});
   }
   return cells;
+}
+
+std::string score_table(const SetScores& set, size_t columns) {
+  const auto wide = table(score_cells(set, /*narrow=*/false));
+  return columns == kNoColumns || wide.find('\n') <= columns ? wide : table(score_cells(set, /*narrow=*/true));
 }
 
 // A label may hold anything that a table is broken by.
@@ -136,36 +146,39 @@ std::string interval_text(EvalMetric metric, const generate::Interval& interval,
 const char* verdict_text(int verdict) { return verdict > 0 ? "better" : verdict < 0 ? "worse" : "no clear difference"; }
 
 std::string headline(const SetScores& scores) {
-  return scores.answered == 0 ? fmt::format("{}: {} rows", scores.name, scores.rows)
-                              : fmt::format("{}: {} rows, {} of them answered (greedy, at most {} new tokens)",
-                                            scores.name, scores.rows, scores.answered, scores.max_new_tokens);
+  return scores.answered == 0 ? fmt::format("{} rows", scores.rows)
+                              : fmt::format("{} rows, {} of them answered (greedy, at most {} new tokens)", scores.rows,
+                                            scores.answered, scores.max_new_tokens);
 }
 
-std::string score_tables(const Evaluation& evaluation) {
+std::string score_tables(const Evaluation& evaluation, size_t columns) {
   std::string text;
   for (const auto& set : evaluation.scores) {
-    text += fmt::format("{}{}\n\n", text.empty() ? "" : "\n", headline(set));
+    text += fmt::format("{}{}\n\n", text.empty() ? "" : "\n",
+                        wrapped(fmt::format("{}: {}", set.name, headline(set)), columns));
     if (!set.scores.empty()) {
-      text += table(score_cells(set));
+      text += score_table(set, columns);
     }
     if (!set.labels[kBase].labels.empty()) {
       text += "\n" + table(label_cells(set));
     }
     for (const auto& note : set.notes) {
-      text += fmt::format("\n{}\n", note);
+      text += fmt::format("\n{}\n", wrapped(note, columns));
     }
   }
-  return text +
-         "\n[low, high]: 95 % bootstrap intervals over rows, of a difference over the same rows on both sides.\n";
+  constexpr const char* kIntervals =
+      "[low, high]: 95 % bootstrap intervals over rows, of a difference over the same rows on both sides.";
+  return text + fmt::format("\n{}\n", wrapped(kIntervals, columns));
 }
 
-std::string answers_text(const Evaluation& evaluation, size_t most, size_t width) {
+std::string answers_text(const Evaluation& evaluation, size_t most, size_t longest, size_t columns) {
+  constexpr size_t kIndent = 13;
   std::string text;
   for (const auto& set : evaluation.sets) {
     for (const auto* row : answered_rows(set, most)) {
       text += fmt::format("\n{}\n", row->place);
       const auto line = [&](const char* name, const std::string& words) {
-        text += fmt::format("  {:<10} {}\n", name, shortened(words, width));
+        text += fmt::format("  {:<10} {}\n", name, wrapped(shortened(words, longest), columns, kIndent));
       };
       line("prompt", row->question.text);
       line("reference", row->question.reference);

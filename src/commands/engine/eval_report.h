@@ -6,6 +6,7 @@
 
 #include "eval_scores.h"
 #include "phi3tune/io/json.h"
+#include "terminal_text.h"
 
 namespace phi3tune::commands {
 
@@ -24,12 +25,13 @@ std::string score_text(config::EvalMetric metric, double value, bool with_sign =
 std::string score_label(config::EvalMetric metric);  // "token_accuracy, %"
 std::string interval_text(config::EvalMetric metric, const generate::Interval& interval, bool with_sign = false);
 const char* verdict_text(int verdict);
-std::string headline(const SetScores& scores);  // "validation: 214 rows, 50 of them answered ..."
+std::string headline(const SetScores& scores);  // "214 rows, 50 of them answered ..."
 
-// Of each set a table of its scores, and of its labels; aligned.
-std::string score_tables(const Evaluation& evaluation);
-// The first `most` answers of each set, one under the other, on lines of at most `width` characters.
-std::string answers_text(const Evaluation& evaluation, size_t most, size_t width);
+// Of each set a table of its scores, and of its labels; aligned. Where it is wider than `columns` it leaves out what
+// it can: the intervals of the two sides, for those of the differences say who is better.
+std::string score_tables(const Evaluation& evaluation, size_t columns = kNoColumns);
+// The first `most` answers of each set, one under the other, of at most `longest` characters.
+std::string answers_text(const Evaluation& evaluation, size_t most, size_t longest, size_t columns = kNoColumns);
 // The tables and the first answers.
 std::string markdown_report(const Evaluation& evaluation);
 // {"base", "adapter", "sets": [{"set", "rows", "answered", "metrics": {NAME: {"base": {"value", "low", "high"},

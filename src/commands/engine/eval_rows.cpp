@@ -92,9 +92,11 @@ EvalSet prepare_set(const train::EvaluationSet& set, std::vector<std::optional<d
   return prepared;
 }
 
-void measure_losses(model::Phi3Model& model, const train::EvaluationSet& examples, EvalSet& set, Side side) {
+void measure_losses(model::Phi3Model& model, const train::EvaluationSet& examples, EvalSet& set, Side side,
+                    const OnRows& on_rows) {
   for (size_t i = 0; i < set.rows.size(); ++i) {
     stop_if_asked();
+    on_rows(i);
     const data::Row row{static_cast<int64_t>(i)};
     const auto batch = data::make_micro_batch(examples.examples, std::span(&row, 1));
     const auto sums = model.evaluate(train::to_token_batch(batch, model.wide_dtype()));
@@ -110,7 +112,7 @@ void measure_losses(model::Phi3Model& model, const train::EvaluationSet& example
 }
 
 void answer_rows(model::Phi3Model& model, const data::Tokenizer& tokenizer, const std::vector<int64_t>& stop_ids,
-                 int64_t batch_size, EvalSet& set, Side side) {
+                 int64_t batch_size, EvalSet& set, Side side, const OnRows& on_rows) {
   std::vector<EvalRow*> rows;
   std::vector<std::vector<int32_t>> prompts;
   for (auto& row : set.rows) {
@@ -126,7 +128,13 @@ void answer_rows(model::Phi3Model& model, const data::Tokenizer& tokenizer, cons
   options.max_new_tokens = set.max_new_tokens;
   options.batch_size = std::max<int64_t>(1, batch_size);
   generate::Generator generator(model, options, stop_ids);
-  const auto answers = generator.run(prompts);
+  size_t done = 0;
+  const auto on_token = [&](size_t, int32_t) {
+    on_rows(done);
+    return true;
+  };
+  const auto answers =
+      generator.run(prompts, on_token, /*first_stream=*/0, [&](size_t, const generate::Answer&) { on_rows(++done); });
   stop_if_asked();
   for (size_t i = 0; i < rows.size(); ++i) {
     auto& result = rows[i]->sides[side];

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -59,11 +60,15 @@ EvalSet prepare_set(const train::EvaluationSet& set, std::vector<std::optional<d
                     const data::Tokenizer& tokenizer, const phi3::ModelConfig& model, int64_t samples,
                     int64_t max_new_tokens);
 
+// Called as rows get done, and between.
+using OnRows = std::function<void(size_t done)>;
+
 // Losses of every row, a row a pass. Throws NumericsError naming a row whose loss is not finite, Interrupted.
-void measure_losses(model::Phi3Model& model, const train::EvaluationSet& examples, EvalSet& set, Side side);
+void measure_losses(model::Phi3Model& model, const train::EvaluationSet& examples, EvalSet& set, Side side,
+                    const OnRows& on_rows);
 
 // Greedy answers of the rows that are answered. Throws Interrupted.
 void answer_rows(model::Phi3Model& model, const data::Tokenizer& tokenizer, const std::vector<int64_t>& stop_ids,
-                 int64_t batch_size, EvalSet& set, Side side);
+                 int64_t batch_size, EvalSet& set, Side side, const OnRows& on_rows);
 
 }  // namespace phi3tune::commands

@@ -67,6 +67,41 @@ TEST(EvalReport, SharesAreShownInPercentAndZeroHasNoSign) {
   EXPECT_EQ(score_text(EvalMetric::kPerplexity, 54321.0), "5.43e+04");
 }
 
+Evaluation measured() {
+  Evaluation evaluation;
+  evaluation.metrics = {EvalMetric::kLoss};
+  evaluation.sets.push_back(set_of({row(2.0, 1.0, 1), row(3.0, 3.5, 1)}));
+  evaluation.scores.push_back(score_set(evaluation.sets[0], evaluation.metrics, 1));
+  evaluation.scores[0].scores[0].sides[kBase] = {2.5, 1.25, 3.75};
+  evaluation.scores[0].scores[0].difference = {-0.25, -1.0, 0.5};
+  return evaluation;
+}
+
+TEST(EvalReport, ANarrowTableKeepsTheIntervalOfTheDifference) {
+  const auto wide = score_tables(measured());
+  EXPECT_THAT(wide, HasSubstr("2.500 [1.250, 3.750]"));
+  EXPECT_THAT(wide, HasSubstr("-0.250 [-1.000, +0.500]"));
+  EXPECT_THAT(wide, HasSubstr("| no clear difference |"));
+  EXPECT_EQ(score_tables(measured(), 120).substr(0, 300), wide.substr(0, 300));
+  const auto narrow = score_tables(measured(), 72);
+  EXPECT_THAT(narrow, HasSubstr("| 2.500 |"));
+  EXPECT_THAT(narrow, HasSubstr("-0.250 [-1.000, +0.500]"));
+  EXPECT_THAT(narrow, HasSubstr("| not clear |"));
+  for (size_t at = 0; at < narrow.size(); at = narrow.find('\n', at) + 1) {
+    EXPECT_LE(narrow.find('\n', at) - at, 72U) << narrow.substr(at, 100);
+  }
+}
+
+TEST(EvalReport, AnswersHangBesideTheirNames) {
+  auto evaluation = measured();
+  auto& one = evaluation.sets[0].rows[0];
+  one.answered = true;
+  one.question.text = "one two three four five six seven";
+  EXPECT_THAT(answers_text(evaluation, 1, 240), HasSubstr("  prompt     one two three four five six seven\n"));
+  EXPECT_THAT(answers_text(evaluation, 1, 240, 40),
+              HasSubstr("  prompt     one two three four five six\n             seven\n"));
+}
+
 TEST(EvalPage, TextOfOthersIsTextThere) {
   Evaluation evaluation;
   evaluation.metrics = {EvalMetric::kF1};

@@ -40,8 +40,18 @@ article h3 { font-size: .8rem; margin: 0 0 .25rem; color: var(--quiet); font-wei
 .text { white-space: pre-wrap; overflow-wrap: anywhere; }
 .prompt { margin: .25rem 0 .75rem; font-weight: 600; }
 .sides { display: grid; grid-template-columns: repeat(3, 1fr); gap: 1rem; }
-@media (max-width: 52rem) { .sides { grid-template-columns: 1fr; } }
-.scores { margin-top: .5rem; font-size: .8rem; color: var(--quiet); font-variant-numeric: tabular-nums; }
+@media (max-width: 52rem) {
+  .sides { grid-template-columns: 1fr; }
+  table { font-size: .85rem; }
+  th, td { padding: .3rem .4rem; vertical-align: top; }
+  th:first-child, td:first-child { padding-left: 0; }
+  td:last-child { white-space: normal; }
+  td small { display: block; }
+}
+/* The difference tells who is better: its interval stays. */
+@media (max-width: 40rem) { td:nth-child(2) small, td:nth-child(3) small { display: none; } }
+@media (max-width: 29rem) { .measured :is(td, th):last-child { display: none; } }
+.scores { margin: .5rem 0 0 -.3rem; font-size: .8rem; color: var(--quiet); font-variant-numeric: tabular-nums; }
 .scores span { display: inline-block; margin-right: .6rem; padding: 0 .3rem; border-radius: 4px; }
 .up { color: var(--up); background: var(--up-back); }
 .down { color: var(--down); background: var(--down-back); }
@@ -84,16 +94,19 @@ std::string escaped(const std::string& text) {
 
 std::string colour_of(int verdict) { return verdict > 0 ? "up" : verdict < 0 ? "down" : ""; }
 
+std::string class_of(const std::string& colour) { return colour.empty() ? "" : " class=\"" + colour + "\""; }
+
 std::string interval_cell(EvalMetric metric, const generate::Interval& interval, const std::string& colour,
                           bool with_sign) {
-  return fmt::format("<td{}>{} <small>[{}, {}]</small></td>", colour.empty() ? "" : " class=\"" + colour + "\"",
+  return fmt::format("<td{}>{} <small>[{}, {}]</small></td>", class_of(colour),
                      score_text(metric, interval.value, with_sign), score_text(metric, interval.low, with_sign),
                      score_text(metric, interval.high, with_sign));
 }
 
 std::string score_table(const SetScores& set) {
   std::string html =
-      "<div class=\"wide\"><table>\n<tr><th></th><th>base</th><th>adapter</th><th>difference</th><th></th></tr>\n";
+      "<div class=\"wide\"><table "
+      "class=\"measured\">\n<tr><th></th><th>base</th><th>adapter</th><th>difference</th><th></th></tr>\n";
   for (const auto& score : set.scores) {
     const int verdict = verdict_of(score);
     html += fmt::format("<tr><td>{}</td>{}{}{}<td>{}</td></tr>\n", score_label(score.metric),
@@ -129,7 +142,7 @@ std::string score_line(const Evaluation& evaluation, const SideResult& result, c
   for (size_t i = 0; i < scores.size(); ++i) {
     const auto& [metric, value] = scores[i];
     const auto colour = colour_of(value > other[i].second ? 1 : value < other[i].second ? -1 : 0);
-    html += fmt::format("<span class=\"{}\">{} {}</span>", colour, config::eval_metric_name(metric),
+    html += fmt::format("<span{}>{} {}</span>", class_of(colour), config::eval_metric_name(metric),
                         score_text(metric, value));
   }
   return html + (result.cut ? "<span>cut at its longest</span>" : "") + "</div>";
@@ -137,12 +150,14 @@ std::string score_line(const Evaluation& evaluation, const SideResult& result, c
 
 std::string answer(const Evaluation& evaluation, const EvalRow& row) {
   const auto side = [&](const char* name, const std::string& text, const std::string& scores) {
-    return fmt::format("<div><h3>{}</h3><div class=\"text\">{}</div>{}</div>\n", name, escaped(text), scores);
+    return fmt::format("<div><h3>{}</h3><div class=\"text\" dir=\"auto\">{}</div>{}</div>\n", name, escaped(text),
+                       scores);
   };
   const auto& base = row.sides[kBase];
   const auto& adapter = row.sides[kAdapter];
   return fmt::format(
-      "<article>\n<header>{}</header>\n<div class=\"text prompt\">{}</div>\n<div class=\"sides\">\n{}{}{}</div>\n"
+      "<article>\n<header>{}</header>\n<div class=\"text prompt\" dir=\"auto\">{}</div>\n<div "
+      "class=\"sides\">\n{}{}{}</div>\n"
       "</article>\n",
       escaped(row.place), escaped(row.question.text), side("reference", row.question.reference, ""),
       side("base", base.answer, score_line(evaluation, base, nullptr)),

@@ -5,6 +5,7 @@ import pty
 import select
 import signal
 import subprocess
+import termios
 import time
 import unittest
 
@@ -45,9 +46,12 @@ class Terminal:
         return before
 
     def type(self, text):
-        """As a person does: not before the program waits for it. Between two lines the terminal is not the editor's."""
+        """As a person does: not before the program waits for it."""
         while text != "\x03" and self.read(0.3):
             pass
+        self.send(text)
+
+    def send(self, text):
         os.write(self.master, text.encode())
 
     def code(self, seconds=30):
@@ -144,6 +148,43 @@ class Chat(front.FrontTest):
         (user, assistant), = self.records("talk.jsonl")
         self.assertEqual(user["content"], "hello")
         self.assertGreater(len(assistant["content"]), 0)
+
+    def test_what_is_typed_beside_an_answer_waits_for_its_end(self):
+        terminal = self.terminal("--max-new-tokens", 60)
+        terminal.type("hello\n")
+        terminal.until("hello\r\n")
+        terminal.until(" ")  # the answer has begun
+        terminal.send("/save talk.jsonl\n")
+        self.assertNotIn("/save", terminal.until("\n"))
+        terminal.until("added")
+        terminal.until("> ")
+        terminal.type("and then?\n")
+        terminal.until("then?\r\n")
+        terminal.until(" ")
+        terminal.send("\x04")  # no end of input before the answer's end, and one behind it
+        self.assertEqual(terminal.code(), 0)
+        self.assertEqual(len(self.records("talk.jsonl")), 1)
+
+    def test_the_line_is_there_again_after_a_halt(self):
+        terminal = self.terminal("--max-new-tokens", 3)
+        before = termios.tcgetattr(terminal.master)
+        terminal.type("hel")
+        terminal.until("hel")
+        os.kill(terminal.pid, signal.SIGSTOP)
+        os.waitpid(terminal.pid, os.WUNTRACED)
+        cooked = termios.tcgetattr(terminal.master)
+        cooked[3] |= termios.ICANON | termios.ECHO  # as a shell leaves it
+        termios.tcsetattr(terminal.master, termios.TCSANOW, cooked)
+        os.kill(terminal.pid, signal.SIGCONT)
+        terminal.until("> hel")
+        self.assertEqual(termios.tcgetattr(terminal.master)[3], before[3])
+        terminal.type("lo\n")
+        terminal.until("> ")
+        terminal.type("/save talk.jsonl\n")
+        terminal.until("added")
+        terminal.type("\x04")
+        self.assertEqual(terminal.code(), 0)
+        self.assertEqual(self.records("talk.jsonl")[0][0]["content"], "hello")
 
     def test_a_pasted_text_is_one_message(self):
         terminal = self.terminal("--max-new-tokens", 3)

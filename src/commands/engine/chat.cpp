@@ -29,8 +29,9 @@ constexpr std::string_view kHelp =
     "/save FILE     add the conversation to a JSONL file, as training reads it\n"
     "/help          this list\n"
     "/quit          end; so does Ctrl-D\n"
-    "A line that ends with \\ goes on in the next; \"\"\" begins and ends a message of several lines. Ctrl-C stops an\n"
-    "answer. A message that begins with / has a blank before it.\n";
+    "A line that ends with \\ goes on in the next; \"\"\" begins and ends a message of\n"
+    "several lines. Ctrl-C stops an answer. A message that begins with / has a\n"
+    "blank before it.\n";
 
 std::string_view trimmed(std::string_view text) {
   const auto begin = text.find_first_not_of(" \t\r\n");

@@ -4,6 +4,7 @@
 #include <langinfo.h>
 #include <poll.h>
 #include <sys/ioctl.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include <array>
@@ -66,6 +67,16 @@ class PipeReader final : public LineReader {
   bool ended_ = false;
 };
 
+// After Ctrl-Z and `fg` the terminal is in the shell's mode, and the line is no longer below the cursor.
+void take_terminal_back(EditLine* editor) {
+  termios mode{};
+  if (tcgetattr(STDIN_FILENO, &mode) == 0 && (mode.c_lflag & ICANON) != 0) {
+    el_set(editor, EL_PREP_TERM, 0);  // the editor thinks that it has the terminal
+    el_set(editor, EL_PREP_TERM, 1);
+    el_set(editor, EL_REFRESH);
+  }
+}
+
 // One character of standard input for the editor; gives up at a signal.
 int read_character(EditLine* editor, wchar_t* character) {
   std::mbstate_t state{};
@@ -75,6 +86,7 @@ int read_character(EditLine* editor, wchar_t* character) {
         errno = EINTR;
         return -1;
       }
+      take_terminal_back(editor);
       int columns = 0;
       winsize window{};
       if (ioctl(STDERR_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 0 &&
@@ -125,6 +137,9 @@ class TerminalReader final : public LineReader {
     el_set(editor_, EL_PROMPT, prompt_of);
     el_set(editor_, EL_EDITOR, "emacs");
     el_set(editor_, EL_SIGNAL, 0);
+    // Between two lines too nothing is echoed or taken as the end of the input: what is typed while an answer comes, a
+    // Ctrl-D among it, is the editor's. The original mode comes back with el_end.
+    el_set(editor_, EL_SETTY, "-x", "-icanon", "-echo", nullptr);
     el_set(editor_, EL_HIST, history, history_);
     el_set(editor_, EL_GETCFN, read_character);
   }
@@ -142,7 +157,7 @@ class TerminalReader final : public LineReader {
     const char* text = el_gets(editor_, &count);
     if (stop_requested()) {
       el_reset(editor_);
-      std::fputc('\n', stderr);
+      std::fputs("\n\x1b[J", stderr);  // a long line has rows below the cursor
       if (take_interrupt() && !stop_requested()) {
         return Got::kInterrupted;
       }

@@ -15,10 +15,13 @@ namespace phi3tune::phi3 {
 
 class Faults {
  public:
+  // More than `most` are counted, not listed.
+  explicit Faults(size_t most = 100) : most_(most) {}
+
   // A line "place: ...".
   template <typename... Args>
   void add(const std::string& place, fmt::format_string<Args...> format, Args&&... args) {
-    if (++count_ <= kMost) {
+    if (++count_ <= most_) {
       lines_.push_back(place + ": " + one_line(fmt::format(format, std::forward<Args>(args)...)));
     } else {
       left_out_ = place;
@@ -33,12 +36,12 @@ class Faults {
   bool empty() const noexcept { return size() == 0; }
   size_t size() const noexcept { return count_ + whole_; }
   std::string text() const {
-    const std::string more = count_ <= kMost ? "" : fmt::format("\n{}: and {} more faults", left_out_, count_ - kMost);
+    const std::string more = count_ <= most_ ? "" : fmt::format("\n{}: and {} more faults", left_out_, count_ - most_);
     return fmt::format("{}{}", fmt::join(lines_, "\n"), more);
   }
 
  private:
-  static constexpr size_t kMost = 100;  // more are counted, not listed
+  size_t most_;
   size_t count_ = 0;
   size_t whole_ = 0;
   std::string left_out_;  // the last place of those

@@ -216,7 +216,7 @@ class Fusing {
   const AdapterFolder& folder_;
   const ModelConfig& model_;
   std::string weights_;
-  Faults faults_;
+  Faults faults_{8};  // of another base every module is one
   std::map<std::string, AdapterModule> modules_;
   std::set<std::string> taken_;
   std::set<std::string> split_names_;

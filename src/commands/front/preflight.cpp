@@ -1,8 +1,8 @@
 #include "commands/front/preflight.h"
 
-#include <algorithm>
 #include <filesystem>
 
+#include "commands/front/folders.h"
 #include "phi3tune/core/error.h"
 #include "phi3tune/data/record_reader.h"
 #include "phi3tune/data/tokenizer.h"
@@ -15,17 +15,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-bool is_folder(const std::string& path) {
-  std::error_code code;
-  return fs::is_directory(path, code);
-}
-
 void check_base(const std::string& path) {
-  if (!is_folder(path)) {
-    const bool like_an_id = std::count(path.begin(), path.end(), '/') == 1 && path.front() != '.';
-    throw ModelError("base_model: {} is no folder; wanted a model folder in Hugging Face layout{}", path,
-                     like_an_id ? " (names of models on a hub are not fetched: download the folder first)" : "");
-  }
+  require_model_folder("base_model:", path);
   (void)phi3::ModelFolder::open(path);
 }
 
@@ -41,9 +32,7 @@ void check_adapter(const std::string& path, const std::string& base) {
   if (path.empty()) {
     return;
   }
-  if (!is_folder(path)) {
-    throw CheckpointError("lora_model_dir: {} is no folder; wanted an adapter as PEFT writes it", path);
-  }
+  require_adapter_folder("lora_model_dir:", path);
   const auto model = phi3::ModelFolder::open(base);
   phi3::require_base(path, model, /*any_base=*/false);
   (void)phi3::read_fused_config(path, model.config());

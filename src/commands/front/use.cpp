@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "commands/front/engine.h"
+#include "commands/front/folders.h"
 #include "phi3tune/config/eval_metrics.h"
 #include "phi3tune/config/run_layout.h"
 #include "phi3tune/core/error.h"
@@ -22,8 +23,10 @@ EngineContext context_of(bool json) { return {.json = json, .program_version = k
 
 // Small files alone: what they say is checked before libtorch is loaded.
 void check_model(const ModelRequest& request) {
+  require_model_folder("--model", request.model);
   (void)phi3::read_model_config(request.model);
   if (!request.adapter.empty()) {
+    require_adapter_folder("--adapter", request.adapter);
     (void)phi3::read_adapter_config(request.adapter);
   }
 }
@@ -38,6 +41,7 @@ void check_system(const std::optional<std::string>& system) {
 void require_adapter(const EvalRequest& request, bool named) {
   std::error_code code;
   if (fs::exists(request.adapter, code)) {
+    require_adapter_folder("--adapter", request.adapter);
     return;
   }
   if (named && (request.adapter == "lora" || request.adapter == "qlora")) {
@@ -82,6 +86,7 @@ int run_eval(EvalOptions options, bool json) {
   }
   (void)config::eval_metrics_of(request.metrics, "--metrics");
   require_adapter(request, named);
+  require_model_folder("base_model:", request.run.model.base_model);
   (void)phi3::read_model_config(request.run.model.base_model);
   (void)phi3::read_adapter_config(request.adapter);
   return Engine::load().eval(request, context_of(json));
@@ -95,6 +100,7 @@ int run_merge(const MergeRequest& request, bool json) {
 
 int run_export(const ExportRequest& request, bool json) {
   io::require_free_output(request.out, {request.adapter});
+  require_adapter_folder("--adapter", request.adapter);
   (void)phi3::read_adapter_config(request.adapter);
   return Engine::load().export_adapter(request, context_of(json));
 }

@@ -117,7 +117,7 @@ MergeReport merge(const phi3::ModelFolder& base, const std::string& adapter, con
   const MergedTensors tensors(base, folder, fused, held, dtype);
   for (const auto& shard : shards) {
     write_shard(staged, shard, tensors, dtype);
-    log_info("{}: {} tensors", shard.name, shard.tensors.size());
+    log_info("{}: {} tensor{}", shard.name, shard.tensors.size(), shard.tensors.size() == 1 ? "" : "s");
   }
   for (const auto& [name, text] : texts) {
     io::write_fresh_file(staged.file(name), text);

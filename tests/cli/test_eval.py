@@ -231,7 +231,7 @@ class Prompts(TinyRun):
         errors = self.refused(front.INPUT, "--config", self.config(eval_prompts="prompts.jsonl"))
         self.assertEqual(len(errors), 2)
         self.assertRegex(errors[0], r'prompts\.jsonl:2: wanted an object with either "prompt"')
-        self.assertRegex(errors[1], r"prompts\.jsonl:3: the prompt has \d+ tokens, and the model knows")
+        self.assertRegex(errors[1], r"prompts\.jsonl:3: a prompt of \d+ tokens, and the model knows")
 
 
 if __name__ == "__main__":

@@ -115,7 +115,7 @@ class PromptReader {
     const int64_t positions = context_.positions;
     if (positions > 0 && static_cast<int64_t>(tokens) >= positions) {
       throw DataError(
-          "the prompt has {} tokens, and the model knows {} positions (max_position_embeddings), for prompt "
+          "a prompt of {} tokens, and the model knows {} positions (max_position_embeddings), for prompt "
           "and answer together; shorten it",
           tokens, positions);
     }
@@ -200,7 +200,7 @@ std::vector<Prompt> read_prompts(const GenerateRequest& request, const OpenedMod
   PromptReader reader(context);
   const bool piped = request.prompt == "-";
   const auto text = piped ? read_standard_input() : request.prompt;
-  const std::string place = piped ? "standard input" : "the prompt";
+  const std::string place = piped ? "standard input" : "PROMPT";
   const size_t bad = find_invalid_utf8(text);
   if (bad != std::string_view::npos) {
     throw DataError("{}: byte {} is not UTF-8", place, bad + 1);

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "checkpoint/exported_tensors.h"
+#include "checkpoint/part_ranks.h"
 #include "checkpoint/staged_folder.h"
 #include "phi3tune/config/run_layout.h"
 #include "phi3tune/core/error.h"
@@ -34,19 +35,32 @@ std::vector<ExportedModule> fused_modules(const phi3::AdapterFolder& folder, con
   return modules;
 }
 
-// B's rows under the names of the parts, each with the whole A.
-std::vector<ExportedModule> split_modules(std::vector<ExportedModule> modules, const phi3::FusedAdapter& fused,
-                                          const phi3::ModelConfig& base) {
+// B's rows under the names of the parts, each with the rows of A that they use.
+std::vector<ExportedModule> split_modules(const std::vector<ExportedModule>& modules, const phi3::FusedAdapter& fused,
+                                          const phi3::ModelConfig& base, std::vector<std::string>& notes) {
   std::vector<ExportedModule> split;
+  size_t cut_apart = 0;
   for (size_t index = 0; index < modules.size(); ++index) {
     const auto& module = modules[index];
     const auto parent = module.path.substr(0, module.path.rfind('.') + 1);
-    for (const auto& rows : phi3::split_rows(base, fused.modules[index].kind)) {
-      const auto cut = [&](const at::Tensor& of_rows) {
-        return of_rows.defined() ? of_rows.narrow(0, rows.first_row, rows.rows) : at::Tensor();
-      };
-      split.push_back({parent + rows.name, module.rank, module.scale, module.a, cut(module.b), cut(module.magnitude)});
+    const auto parts = phi3::split_rows(base, fused.modules[index].kind);
+    const auto ranks = ranks_of_parts(module, parts);
+    cut_apart +=
+        std::any_of(ranks.begin(), ranks.end(), [&](const auto& own) { return own.count < module.rank; }) ? 1 : 0;
+    for (size_t i = 0; i < parts.size(); ++i) {
+      const auto& [name, first_row, rows] = parts[i];
+      if (ranks[i].count == 0) {
+        continue;
+      }
+      split.push_back({parent + name, ranks[i].count, module.scale, module.a.narrow(0, ranks[i].first, ranks[i].count),
+                       module.b.narrow(0, first_row, rows).narrow(1, ranks[i].first, ranks[i].count),
+                       module.magnitude.defined() ? module.magnitude.narrow(0, first_row, rows) : at::Tensor()});
     }
+  }
+  if (cut_apart > 0) {
+    notes.push_back(fmt::format(
+        "{} linears have a block-diagonal B: each part keeps the rows of A that its own block uses, exactly",
+        cut_apart));
   }
   return split;
 }
@@ -62,11 +76,7 @@ std::string beyond_gguf(const phi3::AdapterConfig& config) {
 void write_folder(const phi3::AdapterFolder& folder, const phi3::AdapterConfig& config,
                   const std::vector<ExportedModule>& modules, const ExportOptions& options, ExportReport& report) {
   const auto& adapter = folder.path();
-  auto names = phi3::companion_files(adapter);
-  std::erase(names, "generation_config.json");
-  if (std::error_code code; std::filesystem::exists(adapter + "/README.md", code)) {
-    names.emplace_back("README.md");
-  }
+  const auto names = phi3::adapter_companions(adapter);
   std::set<std::string> files{config::kAdapterConfigName, config::kAdapterTensorsName};
   files.insert(names.begin(), names.end());
   std::vector<at::Tensor> values;
@@ -140,12 +150,18 @@ ExportReport export_adapter(const phi3::ModelConfig& base, const std::string& ad
     }
     io::require_room(options.out, bytes);
     io::make_directories(io::parent_of(options.out));
-    write_gguf_adapter(options.out, modules, options.dtype, fused.config.base_model_name_or_path, report.notes);
+    try {
+      write_gguf_adapter(options.out, modules, options.dtype, fused.config.base_model_name_or_path, report.notes);
+    } catch (const ResourceError&) {  // in place, perhaps, and not durable
+      std::error_code code;
+      std::filesystem::remove(options.out, code);
+      throw;
+    }
     return report;
   }
   auto config = fused.config;
   if (options.format == ExportFormat::kPeftSplit) {
-    modules = split_modules(std::move(modules), fused, base);
+    modules = split_modules(modules, fused, base, report.notes);
     std::vector<phi3::ModuleShape> shapes;
     for (const auto& module : modules) {
       shapes.push_back({module.path, module.rank, module.scale});

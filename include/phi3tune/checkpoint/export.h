@@ -12,8 +12,10 @@ namespace phi3tune::checkpoint {
 
 enum class ExportFormat {
   kPeftFused,  // PEFT over Phi-3's own linears
-  kPeftSplit,  // PEFT over a Llama layout: q, k, v, gate and up apart, with A shared and B cut by rows; exact
-  kGguf        // llama.cpp's adapter file
+  // PEFT over a Llama layout: q, k, v, gate and up apart, B cut by rows; exact. A is shared, or, where B is
+  // block-diagonal as after an import of such parts, each has the rows of A that its block uses.
+  kPeftSplit,
+  kGguf  // llama.cpp's adapter file
 };
 
 struct ExportOptions {

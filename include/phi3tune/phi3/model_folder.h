@@ -59,5 +59,7 @@ std::vector<int64_t> read_stop_ids(const std::string& folder, const ModelConfig&
 // Names of the files that belong to the model beside config.json and the weights: generation_config.json, the
 // tokenizer's and the chat template, those that are there. Throws ModelError for a link that leads out of the folder.
 std::vector<std::string> companion_files(const std::string& folder);
+// The same of an adapter folder: the tokenizer's files, the chat template and README.md. Throws CheckpointError.
+std::vector<std::string> adapter_companions(const std::string& folder);
 
 }  // namespace phi3tune::phi3

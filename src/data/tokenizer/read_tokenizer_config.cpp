@@ -4,6 +4,8 @@
 
 #include "data/tokenizer/json_field.h"
 #include "data/tokenizer/readers.h"
+#include "phi3/containment.h"
+#include "phi3tune/core/error.h"
 #include "phi3tune/core/text.h"
 #include "phi3tune/data/folder_template.h"
 
@@ -136,6 +138,11 @@ std::optional<std::string> find_template(const std::string& folder, const JsonFi
 }  // namespace
 
 std::optional<std::string> read_folder_template(const std::string& folder) {
+  for (const char* name : {"tokenizer_config.json", "chat_template.jinja"}) {
+    if (const std::string path = in_folder(folder, name); phi3::leads_out(folder, path)) {
+      throw ModelError("{}: a link that leads out of the folder; copy the file into the folder", path);
+    }
+  }
   const std::string path = in_folder(folder, "tokenizer_config.json");
   const io::Json json =
       file_exists(path) ? io::read_json_file<ModelError>(path, kLargestFile) : io::Json(io::Json::object());

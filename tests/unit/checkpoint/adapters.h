@@ -17,6 +17,7 @@ namespace phi3tune::test {
 
 struct Pair {
   at::Tensor a, b;
+  at::Tensor magnitude = {};
 };
 
 inline io::DType file_dtype(at::ScalarType dtype) {
@@ -31,19 +32,21 @@ inline std::string write_adapter(const std::string& folder, const std::map<std::
   io::make_directories(folder);
   io::write_file_atomically(folder + "/adapter_config.json", config);
   std::vector<io::TensorToWrite> tensors;
-  for (const auto& [path, pair] : modules) {
-    for (const auto& [half, tensor] : {std::pair{'A', pair.a}, std::pair{'B', pair.b}}) {
-      tensors.push_back({phi3::lora_tensor_name(path, half),
-                         file_dtype(tensor.scalar_type()),
-                         tensor.sizes().vec(),
-                         {static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()}});
-    }
-  }
-  for (const auto& [name, tensor] : whole) {
+  const auto add = [&](const std::string& name, const at::Tensor& tensor) {
     tensors.push_back({name,
                        file_dtype(tensor.scalar_type()),
                        tensor.sizes().vec(),
                        {static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()}});
+  };
+  for (const auto& [path, pair] : modules) {
+    add(phi3::lora_tensor_name(path, 'A'), pair.a);
+    add(phi3::lora_tensor_name(path, 'B'), pair.b);
+    if (pair.magnitude.defined()) {
+      add(phi3::magnitude_tensor_name(path), pair.magnitude);
+    }
+  }
+  for (const auto& [name, tensor] : whole) {
+    add(name, tensor);
   }
   io::write_safetensors(folder + "/adapter_model.safetensors", std::move(tensors), metadata);
   return folder;

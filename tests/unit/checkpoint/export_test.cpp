@@ -10,6 +10,7 @@
 #include "adapters.h"
 #include "phi3tune/core/error.h"
 #include "phi3tune/io/gguf.h"
+#include "phi3tune/phi3/adapter_origin.h"
 #include "phi3tune/phi3/fused_adapter.h"
 #include "support/references.h"
 #include "support/temp_folder.h"
@@ -22,6 +23,7 @@ namespace {
 namespace fs = std::filesystem;
 using checkpoint::ExportFormat;
 using test::TempFolder;
+using testing::AllOf;
 using testing::HasSubstr;
 
 const std::string kModel = PHI3TUNE_SOURCE_DIR "/tests/references/models/gqa";
@@ -85,6 +87,99 @@ TEST(Export, SplitAndBackIsTheSameAdapter) {
   EXPECT_EQ(config.target_modules, (std::vector<std::string>{"qkv_proj", "o_proj", "gate_up_proj", "down_proj"}));
 }
 
+// Pairs of q, k and v in both layers, each with an A of its own.
+std::map<std::string, test::Pair> pairs_apart(const std::map<std::string, int64_t>& ranks) {
+  const std::map<std::string, int64_t> rows{{"q_proj", 64}, {"k_proj", 32}, {"v_proj", 32}};
+  std::map<std::string, test::Pair> modules;
+  for (int layer = 0; layer < 2; ++layer) {
+    for (const auto& [name, rank] : ranks) {
+      modules[fmt::format("model.layers.{}.self_attn.{}", layer, name)] = {at::randn({rank, 64}),
+                                                                           at::randn({rows.at(name), rank})};
+    }
+  }
+  return modules;
+}
+
+TEST(Export, PartsThatWereAdaptedApartComeBackAsTheyWere) {
+  const std::string config = R"({"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": )";
+  struct Case {
+    std::string name, config;
+    std::map<std::string, test::Pair> modules;
+    int64_t fused_rank;
+  };
+  std::vector<Case> cases{
+      {"equal", config + R"(["q_proj", "k_proj", "v_proj"]})",
+       pairs_apart({{"q_proj", 4}, {"k_proj", 4}, {"v_proj", 4}}), 12},
+      {"zeros", config + R"(["q_proj", "k_proj", "v_proj"]})",
+       pairs_apart({{"q_proj", 4}, {"k_proj", 4}, {"v_proj", 4}}), 12},
+      {"own",
+       config + R"(["q_proj", "k_proj", "v_proj"], "rank_pattern": {"v_proj": 3}, "alpha_pattern": {"v_proj": 6}})",
+       pairs_apart({{"q_proj", 4}, {"k_proj", 4}, {"v_proj", 3}}), 11},
+      {"two", config + R"(["q_proj", "v_proj"]})", pairs_apart({{"q_proj", 4}, {"v_proj", 4}}), 8},
+      {"one", config + R"(["k_proj"]})", pairs_apart({{"k_proj", 4}}), 4},
+  };
+  // Columns at the blocks' edges, and a whole part, that no training reached.
+  cases[2].modules.at("model.layers.0.self_attn.q_proj").b.narrow(1, 3, 1).zero_();
+  cases[1].modules.at("model.layers.0.self_attn.q_proj").b.narrow(1, 3, 1).zero_();
+  cases[1].modules.at("model.layers.0.self_attn.k_proj").b.narrow(1, 0, 1).zero_();
+  cases[1].modules.at("model.layers.1.self_attn.v_proj").b.zero_();
+  for (const auto& [name, text, modules, fused_rank] : cases) {
+    const TempFolder folder;
+    const auto apart = test::write_adapter(folder / "apart", modules, text);
+    (void)write(apart, ExportFormat::kPeftFused, folder / "fused");
+    EXPECT_EQ(phi3::read_adapter_config(folder / "fused").rank, fused_rank) << name;
+    const auto report = write(folder / "fused", ExportFormat::kPeftSplit, folder / "again");
+    EXPECT_EQ(report.modules, modules.size()) << name;
+    EXPECT_EQ(report.notes.empty() ? "" : report.notes.front().substr(0, 9), "2 linears") << name;
+    EXPECT_TRUE(test::read_all(folder / "again/adapter_model.safetensors") ==
+                test::read_all(apart + "/adapter_model.safetensors"))
+        << name;
+    const auto before = phi3::read_adapter_config(apart);
+    const auto after = phi3::read_adapter_config(folder / "again");
+    for (const auto& [path, pair] : modules) {
+      EXPECT_EQ(after.rank_of(path), before.rank_of(path)) << name << " " << path;
+      EXPECT_EQ(after.scale_of(path), before.scale_of(path)) << name << " " << path;
+    }
+  }
+}
+
+// One value outside the blocks, and the whole A belongs to all of them.
+TEST(Export, ABThatTrainingFilledKeepsAWhole) {
+  const TempFolder folder;
+  auto a = at::randn({12, 64});
+  auto b = at::zeros({128, 12});
+  b.narrow(0, 0, 64).narrow(1, 0, 4).fill_(0.5);
+  b.narrow(0, 64, 32).narrow(1, 4, 4).fill_(0.25);
+  b.narrow(0, 96, 32).narrow(1, 8, 4).fill_(0.125);
+  b[127][0] = 1e-30F;
+  std::map<std::string, test::Pair> modules;
+  for (int layer = 0; layer < 2; ++layer) {
+    modules[fmt::format("model.layers.{}.self_attn.qkv_proj", layer)] = {a, b};
+  }
+  const auto adapter = test::write_adapter(
+      folder / "a", modules, R"({"peft_type": "LORA", "r": 12, "lora_alpha": 24, "target_modules": ["qkv_proj"]})");
+  const auto report = write(adapter, ExportFormat::kPeftSplit, folder / "split");
+  EXPECT_TRUE(report.notes.empty());
+  const auto split = tensors_in(folder / "split");
+  EXPECT_EQ(split.size(), 12U);
+  EXPECT_TRUE(test::same_bits(split.at(phi3::lora_tensor_name("model.layers.0.self_attn.v_proj", 'A')), a));
+  EXPECT_TRUE(
+      test::same_bits(split.at(phi3::lora_tensor_name("model.layers.0.self_attn.v_proj", 'B')), b.narrow(0, 96, 32)));
+}
+
+// An adapter nobody trained: all of B is zero, and A is what training would go on from.
+TEST(Export, AFreshAdapterKeepsAWhole) {
+  const TempFolder folder;
+  std::map<std::string, test::Pair> modules;
+  for (int layer = 0; layer < 2; ++layer) {
+    modules[fmt::format("model.layers.{}.self_attn.qkv_proj", layer)] = {at::randn({6, 64}), at::zeros({128, 6})};
+  }
+  const auto adapter = test::write_adapter(
+      folder / "a", modules, R"({"peft_type": "LORA", "r": 6, "lora_alpha": 6, "target_modules": ["qkv_proj"]})");
+  EXPECT_EQ(write(adapter, ExportFormat::kPeftSplit, folder / "split").modules, 6U);
+  EXPECT_EQ(phi3::read_adapter_config(folder / "split").rank, 6);
+}
+
 // The rules of llama.cpp's loader (llama_adapter_lora_init_impl), over the shapes of the base.
 void check_as_llama_cpp_does(const io::GgufFile& file, const phi3::ModelConfig& model) {
   EXPECT_EQ(file.find_key("general.type")->value, "adapter");
@@ -146,6 +241,7 @@ TEST(Export, GgufFoldsScalesThatOneAlphaCannotSay) {
   EXPECT_EQ(report.notes.size(), 1U);
   const auto file = io::GgufFile::open(folder / "a.gguf");
   const double alpha = file.find_key("adapter.lora.alpha")->value.get<double>();
+  EXPECT_EQ(alpha, 24.0);  // of qkv_proj in both layers: 8 / sqrt(9) * 9
   const auto config = phi3::read_adapter_config(adapter);
   for (const auto& [path, pair] : modules) {
     const auto name =
@@ -178,6 +274,100 @@ TEST(Export, RefusalsLeaveNothing) {
     EXPECT_FALSE(fs::exists(folder / ".out.partial"));
   }
   EXPECT_EQ(test::read_all(folder / "there"), "mine");
+}
+
+TEST(Export, WhatTheAdapterSaysOfItsBaseStays) {
+  const TempFolder folder;
+  const phi3::AdapterOrigin origin{"00ff", phi3::HeldInNf4{128, false}};
+  const auto adapter = test::write_adapter(folder / "a", pairs_apart({{"q_proj", 4}, {"k_proj", 4}, {"v_proj", 4}}),
+                                           R"({"peft_type": "LORA", "r": 4, "lora_alpha": 8,
+                                               "target_modules": ["q_proj", "k_proj", "v_proj"]})",
+                                           phi3::origin_metadata(origin));
+  for (const auto format : {ExportFormat::kPeftFused, ExportFormat::kPeftSplit}) {
+    const auto out = folder / (format == ExportFormat::kPeftSplit ? "split" : "fused");
+    (void)write(adapter, format, out);
+    const auto found = phi3::read_adapter_origin(out);
+    EXPECT_EQ(found.base, "00ff");
+    ASSERT_TRUE(found.held_in_nf4);
+    EXPECT_EQ(found.held_in_nf4->block_size, 128);
+    EXPECT_FALSE(found.held_in_nf4->double_quant);
+  }
+}
+
+TEST(Export, WeightsTrainedWholeAreExportedAndNotToGguf) {
+  const TempFolder folder;
+  const auto config = phi3::read_model_config(kModel);
+  const std::string name = "base_model.model.model.embed_tokens.weight";
+  const auto embedding = at::randn({config.vocab_size, config.hidden_size});
+  const auto adapter = test::write_adapter(folder / "a", pairs_apart({{"q_proj", 4}, {"k_proj", 4}, {"v_proj", 4}}),
+                                           R"({"peft_type": "LORA", "r": 4, "lora_alpha": 8, "modules_to_save":
+                                               ["embed_tokens"], "target_modules": ["q_proj", "k_proj", "v_proj"]})",
+                                           {{"format", "pt"}}, {{name, embedding}});
+  for (const auto format : {ExportFormat::kPeftFused, ExportFormat::kPeftSplit}) {
+    const auto out = folder / (format == ExportFormat::kPeftSplit ? "split" : "fused");
+    const auto report = write(adapter, format, out);
+    EXPECT_TRUE(test::same_bits(tensors_in(out).at(name), embedding));
+    EXPECT_THAT(report.notes, testing::Contains(HasSubstr("modules_to_save")));
+  }
+  EXPECT_THAT(test::message_of<CheckpointError>([&] { (void)write(adapter, ExportFormat::kGguf, folder / "a.gguf"); }),
+              HasSubstr("embed_tokens trained whole, which a GGUF adapter cannot hold"));
+  EXPECT_FALSE(fs::exists(folder / "a.gguf"));
+}
+
+TEST(Export, DorasMagnitudesGoWithTheirRowsAndNotToGguf) {
+  const TempFolder folder;
+  auto modules = pairs_apart({{"q_proj", 4}, {"k_proj", 4}, {"v_proj", 4}});
+  for (auto& [path, pair] : modules) {
+    pair.magnitude = at::rand({pair.b.size(0)});
+  }
+  const auto apart = test::write_adapter(folder / "a", modules,
+                                         R"({"peft_type": "LORA", "r": 4, "lora_alpha": 8, "use_dora": true,
+                                             "target_modules": ["q_proj", "k_proj", "v_proj"]})");
+  (void)write(apart, ExportFormat::kPeftFused, folder / "fused");
+  EXPECT_THAT(write(folder / "fused", ExportFormat::kPeftSplit, folder / "again").notes,
+              testing::Contains(HasSubstr("DoRA")));
+  EXPECT_TRUE(test::read_all(folder / "again/adapter_model.safetensors") ==
+              test::read_all(apart + "/adapter_model.safetensors"));
+  EXPECT_THAT(test::message_of<CheckpointError>([&] { (void)write(apart, ExportFormat::kGguf, folder / "a.gguf"); }),
+              HasSubstr("DoRA, which a GGUF adapter cannot hold"));
+  EXPECT_FALSE(fs::exists(folder / "a.gguf"));
+
+  // A part without an update has a length all the same: none is left out.
+  for (auto& [path, pair] : modules) {
+    if (path.ends_with("k_proj")) {
+      pair.a = at::randn({1, 64});
+      pair.b = at::zeros({32, 1});
+    }
+  }
+  const auto uneven = test::write_adapter(folder / "u", modules,
+                                          R"({"peft_type": "LORA", "r": 4, "lora_alpha": 8, "use_dora": true,
+                                              "target_modules": ["q_proj", "k_proj", "v_proj"],
+                                              "rank_pattern": {"k_proj": 1}, "alpha_pattern": {"k_proj": 2}})");
+  const auto report = write(uneven, ExportFormat::kPeftSplit, folder / "whole");
+  EXPECT_EQ(report.modules, 6U);
+  EXPECT_EQ(phi3::read_adapter_config(folder / "whole").rank, 9);
+}
+
+TEST(Export, LinksThatLeadOutOfTheAdapterAreNotCopied) {
+  const TempFolder folder;
+  folder.write("secret", "not for others");
+  for (const char* name : {"README.md", "chat_template.jinja", "tokenizer.json"}) {
+    const TempFolder own;
+    fs::copy(kAdapter, own / "adapter", fs::copy_options::recursive);
+    fs::create_symlink(folder / "secret", own / "adapter/" + name);
+    for (const auto format : {ExportFormat::kPeftFused, ExportFormat::kPeftSplit}) {
+      EXPECT_THAT(test::message_of<CheckpointError>([&] { (void)write(own / "adapter", format, own / "out"); }),
+                  AllOf(HasSubstr(name), HasSubstr("a link that leads out of the adapter folder")));
+      EXPECT_FALSE(fs::exists(own / "out"));
+    }
+    // A link to a file beside it is that file.
+    fs::remove(own / "adapter/" + name);
+    own.write("adapter/inside", "its own");
+    fs::create_symlink("inside", own / "adapter/" + name);
+    (void)write(own / "adapter", ExportFormat::kPeftFused, own / "out");
+    EXPECT_EQ(test::read_all(own / "out/" + name), "its own");
+    EXPECT_FALSE(fs::is_symlink(own / "out/" + name));
+  }
 }
 
 // What vLLM asks of a folder: names that parse, r, lora_alpha and target_modules, and one scale for all modules.

@@ -6,8 +6,10 @@
 #include <filesystem>
 
 #include "adapters.h"
+#include "checkpoint/merged_folder.h"
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/stop.h"
+#include "phi3tune/phi3/adapter_origin.h"
 #include "phi3tune/phi3/fused_adapter.h"
 #include "phi3tune/quant/nf4.h"
 #include "support/references.h"
@@ -21,6 +23,7 @@ namespace {
 namespace fs = std::filesystem;
 using checkpoint::MergeOptions;
 using test::TempFolder;
+using testing::AllOf;
 using testing::HasSubstr;
 
 const std::string kModels = PHI3TUNE_SOURCE_DIR "/tests/references/models/";
@@ -144,6 +147,9 @@ TEST(Merge, ConfigKeepsItsSpellingAndOtherFilesTheirBytes) {
   fs::copy(kModels + "mha", folder / "base", fs::copy_options::recursive);
   folder.write("base/tokenizer.json", "{ \"any\" :  1}\n");
   folder.write("base/tokenizer_config.json", R"({"chat_template": "base's"})");
+  auto config = io::read_json_file<ModelError>(kModels + "mha/config.json");
+  config["auto_map"] = {{"AutoModelForCausalLM", "modeling_phi3.Phi3ForCausalLM"}};
+  folder.write("base/config.json", config.dump());
   fs::copy(kAdapters + "mha", folder / "adapter", fs::copy_options::recursive);
   folder.write("adapter/chat_template.jinja", "adapter's");
   (void)merge(folder / "base", folder / "adapter", folder / "out", io::DType::kF16);
@@ -155,6 +161,48 @@ TEST(Merge, ConfigKeepsItsSpellingAndOtherFilesTheirBytes) {
   EXPECT_EQ(test::read_all(folder / "out/generation_config.json"),
             test::read_all(kModels + "mha/generation_config.json"));
   EXPECT_EQ(test::read_all(folder / "out/chat_template.jinja"), "adapter's");
+}
+
+TEST(Merge, TheAdaptersTemplateTakesTheBasesPlaceWhereItDiffers) {
+  for (const char* own : {"adapter's", "base's"}) {
+    const TempFolder folder;
+    fs::copy(kModels + "mha", folder / "base", fs::copy_options::recursive);
+    fs::copy(kAdapters + "mha", folder / "adapter", fs::copy_options::recursive);
+    folder.write("base/chat_template.jinja", "base's");
+    folder.write("adapter/tokenizer_config.json", fmt::format(R"({{"chat_template": "{}"}})", own));
+    (void)merge(folder / "base", folder / "adapter", folder / "out", io::DType::kF16);
+    EXPECT_EQ(test::read_all(folder / "out/chat_template.jinja"), own);
+  }
+  // What only tokenizer_config.json holds stays there alone.
+  const TempFolder folder;
+  fs::copy(kModels + "mha", folder / "base", fs::copy_options::recursive);
+  fs::copy(kAdapters + "mha", folder / "adapter", fs::copy_options::recursive);
+  folder.write("base/tokenizer_config.json", R"({"chat_template": "the same"})");
+  folder.write("adapter/chat_template.jinja", "the same");
+  (void)merge(folder / "base", folder / "adapter", folder / "out", io::DType::kF16);
+  EXPECT_FALSE(fs::exists(folder / "out/chat_template.jinja"));
+}
+
+TEST(Merge, LinksThatLeadOutAreNotCopied) {
+  const TempFolder folder;
+  folder.write("secret", "not for others");
+  const auto refusal = [&](const std::string& side, const char* name) {
+    const TempFolder own;
+    fs::copy(kModels + "mha", own / "base", fs::copy_options::recursive);
+    fs::copy(kAdapters + "mha", own / "adapter", fs::copy_options::recursive);
+    fs::create_symlink(folder / "secret", own.path() + "/" + side + "/" + name);
+    const auto said =
+        test::message_of<ModelError>([&] { (void)merge(own / "base", own / "adapter", own / "out", io::DType::kF16); });
+    EXPECT_EQ(names_in(own.path()), (std::vector<std::string>{"adapter", "base"}));
+    return said;
+  };
+  for (const char* name : {"chat_template.jinja", "tokenizer_config.json"}) {
+    for (const char* side : {"base", "adapter"}) {
+      EXPECT_THAT(refusal(side, name),
+                  AllOf(HasSubstr(std::string(side) + "/" + name), HasSubstr("a link that leads out")));
+    }
+  }
+  EXPECT_THAT(refusal("base", "tokenizer.json"), HasSubstr("a link that leads out"));
 }
 
 TEST(Merge, QuantisedBaseIsDequantisedAndMeasured) {
@@ -187,6 +235,105 @@ TEST(Merge, QuantizedBaseTakesTheWeightsThatTrainingSaw) {
   wanted += 2.0 * at::mm(pairs.at(phi3::lora_tensor_name(path, 'B')), pairs.at(phi3::lora_tensor_name(path, 'A')));
   const auto merged = read_model(folder / "out").at(path + ".weight");
   EXPECT_LE((merged - wanted).abs().max().item<double>(), 1e-6);
+}
+
+TEST(Merge, QuantizedBaseIsHeldAsTheAdapterSays) {
+  const TempFolder folder;
+  const auto pairs = test::read_tensors(std::string(test::kPeftAdapter) + "/adapter_model.safetensors");
+  const std::string path = "model.layers.0.self_attn.o_proj";
+  const auto a = pairs.at(phi3::lora_tensor_name(path, 'A'));
+  const auto b = pairs.at(phi3::lora_tensor_name(path, 'B'));
+  test::write_adapter(folder / "adapter", {{path, {a, b}}, {"model.layers.1.self_attn.o_proj", {a, b}}},
+                      R"({"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["o_proj"]})",
+                      phi3::origin_metadata({"", phi3::HeldInNf4{128, false}}));
+  MergeOptions options;
+  options.out = folder / "out";
+  options.dtype = io::DType::kF32;
+  options.quantized_base = true;
+  const auto base = phi3::ModelFolder::open(test::kTinyModel);
+  const auto report = checkpoint::merge(base, folder / "adapter", options);
+  EXPECT_LE(report.check->max_difference, 1e-5 * report.check->max_logit);
+  quant::Nf4Options held_options;
+  held_options.block_size = 128;
+  held_options.double_quant = false;
+  const auto held =
+      quant::quantize_nf4(base.tensor(path + ".weight").data(), quant::FloatType::kBF16, 64, 64, held_options);
+  auto wanted = at::empty({64, 64}, at::kFloat);
+  quant::dequantize_nf4(held, 0, 64 * 64, quant::FloatType::kF32, wanted.data_ptr());
+  wanted += 2.0 * at::mm(b, a);
+  const auto merged = read_model(folder / "out").at(path + ".weight");
+  EXPECT_LE((merged - wanted).abs().max().item<double>(), 1e-6);
+}
+
+// A model whose gate_up_proj is more than the block of rows that is merged at a time, and whose width is no multiple of
+// NF4's block.
+std::string write_wide_model(const TempFolder& folder) {
+  auto config = io::read_json_file<ModelError>(std::string(test::kTinyModel) + "/config.json");
+  config["hidden_size"] = 48;
+  config["num_attention_heads"] = config["num_key_value_heads"] = 3;
+  config["intermediate_size"] = 50'000;
+  config["num_hidden_layers"] = 1;
+  folder.write("wide/config.json", config.dump());
+  std::vector<at::Tensor> values;
+  std::vector<io::TensorToWrite> tensors;
+  for (const auto& spec : phi3::state_dict(phi3::read_model_config(folder / "wide"))) {
+    values.push_back((spec.shape.size() == 1 ? at::ones(spec.shape) : at::randn(spec.shape) * 0.05).to(at::kBFloat16));
+    tensors.push_back({spec.name,
+                       io::DType::kBF16,
+                       spec.shape,
+                       {static_cast<const std::byte*>(values.back().const_data_ptr()), values.back().nbytes()}});
+  }
+  io::write_safetensors(folder / "wide/model.safetensors", std::move(tensors), {{"format", "pt"}});
+  return folder / "wide";
+}
+
+TEST(Merge, ATensorOfSeveralBlocksOfRowsIsMergedToItsEnd) {
+  const TempFolder folder;
+  const auto base = write_wide_model(folder);
+  const std::string path = "model.layers.0.mlp.gate_up_proj";
+  for (const bool dora : {false, true}) {
+    const std::string name = dora ? "dora" : "plain";
+    test::Pair pair{at::randn({1, 48}), at::randn({100'000, 1}) * 0.05};
+    if (dora) {
+      pair.magnitude = at::rand({100'000}) + 0.5;
+    }
+    test::write_adapter(folder / name, {{path, pair}},
+                        fmt::format(R"({{"peft_type": "LORA", "r": 1, "lora_alpha": 1, "use_dora": {},
+                                       "target_modules": ["gate_up_proj"]}})",
+                                    dora));
+    for (const bool held : {false, true}) {
+      MergeOptions options;
+      options.out = folder / fmt::format("{}-{}", name, held);
+      options.dtype = io::DType::kF32;
+      options.quantized_base = held;
+      options.verify = true;
+      const auto report = checkpoint::merge(phi3::ModelFolder::open(base), folder / name, options);
+      EXPECT_LE(report.check->max_difference, 1e-5 * report.check->max_logit) << name << held;
+      if (!dora && !held) {
+        const auto wanted = read_model(base).at(path + ".weight").to(at::kDouble) +
+                            at::mm(pair.b.to(at::kDouble), pair.a.to(at::kDouble));
+        const auto error = (read_model(options.out).at(path + ".weight").to(at::kDouble) - wanted).abs().max();
+        EXPECT_LE(error.item<double>(), 1e-6);
+      }
+    }
+  }
+}
+
+// By the value of a number between dots, as transformers sorts the names of a model that was loaded.
+TEST(Merge, LayersStandInTheOrderOfTheirNumbers) {
+  auto config = phi3::read_model_config(test::kTinyModel);
+  config.num_layers = 12;
+  const auto shards = checkpoint::merged_shards(config, io::DType::kF32, 1 << 30);
+  ASSERT_EQ(shards.size(), 1U);
+  std::vector<std::string> norms;
+  for (const auto& spec : shards[0].tensors) {
+    if (spec.name.ends_with(".input_layernorm.weight")) {
+      norms.push_back(spec.name);
+    }
+  }
+  for (int layer = 0; layer < 12; ++layer) {
+    EXPECT_EQ(norms.at(static_cast<size_t>(layer)), fmt::format("model.layers.{}.input_layernorm.weight", layer));
+  }
 }
 
 TEST(Merge, RefusesToWriteOverWhatItReadsOrWhatIsThere) {

@@ -4,8 +4,10 @@
 
 #include "adapters.h"
 #include "phi3tune/checkpoint/adapter.h"
+#include "phi3tune/checkpoint/merge.h"
 #include "phi3tune/core/error.h"
 #include "phi3tune/phi3/fused_adapter.h"
+#include "support/references.h"
 #include "support/temp_folder.h"
 #include "support/tensors.h"
 #include "tiny.h"
@@ -151,6 +153,87 @@ TEST(SplitAdapter, HalfPrecisionIsTakenExactlyAndSavedFused) {
     EXPECT_TRUE(test::same_bits(again.adapters.pairs()[i].b, adapters.pairs()[i].b));
     EXPECT_TRUE(at::equal(update_of(again.adapters.pairs()[i]), expected(split, static_cast<int64_t>(i), kTwice)));
   }
+}
+
+// DoRA's lengths are of rows, so that a part's rows are the same in the fused linear.
+Split with_magnitudes(Split split) {
+  split.config.insert(1, R"("use_dora": true, )");
+  for (auto& [path, pair] : split.modules) {
+    pair.magnitude = at::rand({pair.b.size(0)}) + 0.5;
+  }
+  return split;
+}
+
+TEST(SplitAdapter, DorasMagnitudesStandInTheFusedRows) {
+  for (const bool shared : {true, false}) {
+    const TempFolder folder;
+    const auto split = with_magnitudes(Split(shared));
+    const auto path = test::write_adapter(folder / "a", split.modules, split.config);
+    const auto [config, adapters] = load(path);
+    EXPECT_TRUE(config.use_dora);
+    EXPECT_FALSE(adapters.wants_magnitudes());
+    for (const auto& pair : adapters.pairs()) {
+      EXPECT_EQ(pair.rank, shared ? 4 : 12);
+      EXPECT_TRUE(at::equal(update_of(pair), expected(split, pair.layer, kTwice)));
+      std::vector<at::Tensor> magnitudes;
+      for (const char* name : {"q_proj", "k_proj", "v_proj"}) {
+        magnitudes.push_back(split.modules.at(attention(pair.layer, name)).magnitude);
+      }
+      EXPECT_TRUE(test::same_bits(pair.magnitude, at::cat(magnitudes)));
+    }
+
+    // Each part's weight by itself in fp64, and the merged rows.
+    checkpoint::MergeOptions options;
+    options.out = folder / "merged";
+    options.dtype = io::DType::kF32;
+    options.verify = true;
+    const auto report = checkpoint::merge(phi3::ModelFolder::open(kModel), path, options);
+    EXPECT_LE(report.check->max_difference, 1e-5 * report.check->max_logit);
+    const auto base = test::read_tensors(kModel + "/model.safetensors");
+    const auto merged = test::read_tensors(folder / "merged/model.safetensors");
+    for (const auto& [module, pair] : split.modules) {
+      const auto name = module.substr(module.rfind('.') + 1);
+      const auto fused = module.substr(0, module.rfind('.')) + ".qkv_proj.weight";
+      auto rows = base.at(fused).narrow(0, kFirstRow.at(name), kRows.at(name)).to(at::kDouble);
+      rows = rows + 2.0 * at::mm(pair.b.to(at::kDouble), pair.a.to(at::kDouble));
+      rows = rows * (pair.magnitude.to(at::kDouble) / rows.norm(2, {1})).unsqueeze(1);
+      const auto found = merged.at(fused).narrow(0, kFirstRow.at(name), kRows.at(name)).to(at::kDouble);
+      EXPECT_LE((found - rows).abs().max().item<double>(), 1e-6 * rows.abs().max().item<double>()) << module;
+    }
+  }
+}
+
+// The lengths of rows without a pair are those of the base.
+TEST(SplitAdapter, DoraOverSomeOfTheParts) {
+  const TempFolder folder;
+  auto split = with_magnitudes(Split(false, {"q_proj", "v_proj"}));
+  split.config.replace(split.config.find("\"k_proj\", "), 10, "");
+  const auto path = test::write_adapter(folder / "a", split.modules, split.config);
+  EXPECT_THAT(test::message_of<CheckpointError>([&] { (void)load(path); }),
+              AllOf(HasSubstr("model.layers.0.self_attn.qkv_proj: only some of its parts are adapted, with DoRA"),
+                    HasSubstr("model.layers.1.self_attn.qkv_proj")));
+}
+
+TEST(SplitAdapter, DoraWithoutTheMagnitudeOfOnePart) {
+  const TempFolder folder;
+  auto split = with_magnitudes(Split(false));
+  split.modules.at(attention(1, "k_proj")).magnitude = at::Tensor();
+  const auto path = test::write_adapter(folder / "a", split.modules, split.config);
+  EXPECT_THAT(test::message_of<CheckpointError>([&] { (void)load(path); }),
+              HasSubstr("model.layers.1.self_attn.k_proj: lora_magnitude_vector is missing"));
+}
+
+TEST(SplitAdapter, WeightsTrainedWholeComeWithIt) {
+  const TempFolder folder;
+  Split split(false);
+  split.config.insert(1, R"("modules_to_save": ["lm_head"], )");
+  const auto base = phi3::read_model_config(kModel);
+  const auto head = at::randn({base.vocab_size, base.hidden_size});
+  const auto path = test::write_adapter(folder / "a", split.modules, split.config, {{"format", "pt"}},
+                                        {{"base_model.model.lm_head.weight", head}});
+  const auto [config, adapters] = load(path);
+  ASSERT_EQ(adapters.whole_weights().size(), 1U);
+  EXPECT_TRUE(test::same_bits(adapters.whole_weights()[0].value, head));
 }
 
 TEST(SplitAdapter, FaultsAreNamedTogether) {

@@ -127,8 +127,13 @@ void StagedFolder::commit() {
   try {
     io::sync_directory(io::parent_of(folder_));
   } catch (const ResourceError&) {
-    // It might not survive a power cut, so it is not there: taken back, to be deleted.
+    // It might not survive a power cut, so it is not there: taken back, to be deleted. A disk that is too full for
+    // another name still lets names go.
     committed_ = std::rename(folder_.c_str(), staged_.c_str()) != 0;
+    if (committed_ && !moved) {
+      staged_ = folder_;
+      committed_ = false;
+    }
     if (moved && !committed_) {
       (void)std::rename(trash.c_str(), folder_.c_str());
     }

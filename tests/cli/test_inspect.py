@@ -1,10 +1,13 @@
 """inspect on what a user may point it at: what is wrong, and what can be used all the same."""
 import json
 import shutil
+import struct
+import subprocess
 import unittest
 
 import checkpoints
 import front
+import weights
 
 CHECKPOINT = 6
 WHOLE = "the adapter itself is whole: lora_model_dir can go on from it"
@@ -21,6 +24,53 @@ class Inspect(front.FrontTest):
         self.good("init-model", self.folder / "model", "--shape", "tiny")
         self.write("model/run.json", "{}")
         self.assertIn("model folder", self.good("inspect", self.folder / "model"))
+
+
+class ForeignText(Inspect):
+    """Names inside a file are another's text: none of it reaches the terminal as it is."""
+
+    NASTY = "red\x1b[31m\nerror: all is lost\r\x07\x9b2J\u202ee"
+    PLAIN = "red\\x1b[31m\\nerror: all is lost"
+
+    INVISIBLE = "turned\u202e\x9b2J"  # a name may hold these; the control characters of ASCII are refused there
+
+    def check(self, path, times):
+        done = subprocess.run([front.PROGRAM, "inspect", str(path)], capture_output=True, check=False)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        text = done.stdout.decode("utf-8")
+        self.assertEqual([c for c in text if c != "\n" and not c.isprintable()], [])
+        self.assertEqual(text.count(self.PLAIN), times, text)
+        self.assertEqual([line for line in text.splitlines() if line.startswith("error")], [])
+        code, value = self.inspected(path)
+        self.assertEqual(code, 0)
+        return value
+
+    def test_in_a_safetensors_file(self):
+        path = self.folder / "a.safetensors"
+        weights.write_safetensors(path, {self.INVISIBLE: ("F32", [1], bytes(4))}, {self.NASTY: self.NASTY})
+        value = self.check(path, 2)
+        self.assertEqual((value["tensors"][0]["name"], value["metadata"]), (self.INVISIBLE, {self.NASTY: self.NASTY}))
+        weights.write_safetensors(path, {self.NASTY: ("F32", [1], bytes(4))})
+        lines = self.refused(front.INPUT, "inspect", path)
+        self.assertEqual((len(lines), [c for c in lines[0] if not c.isprintable()]), (1, []))
+
+    def test_in_a_gguf_file(self):
+        def text(value):
+            return struct.pack("<Q", len(value)) + value
+        nasty = self.NASTY.encode()
+        head = b"GGUF" + struct.pack("<IQQ", 3, 2, 2)
+        head += text(nasty) + struct.pack("<I", 8) + text(nasty) + text(b"\xff\xfe") + struct.pack("<I", 8) + text(b"\xc3(")
+        head += text(nasty) + struct.pack("<IQIQ", 1, 1, 0, 0)
+        head += text(b"\xff" + nasty) + struct.pack("<IQIQ", 1, 1, 0, 32)
+        path = self.folder / "a.gguf"
+        path.write_bytes(head + bytes(-len(head) % 32) + bytes(64))
+        value = self.check(path, 4)
+        self.assertEqual((value["tensors"][0]["name"], value["metadata"][self.NASTY]), (self.NASTY, self.NASTY))
+
+    def test_in_an_adapter_folder(self):
+        self.good("init-model", self.folder / "model", "--shape", "tiny")
+        adapter = weights.write_adapter(self.folder / "adapter", self.folder / "model", base_model_name_or_path=self.NASTY)
+        self.check(adapter, 1)
 
 
 class Checkpoint(Inspect):

@@ -70,7 +70,7 @@ std::string value_text(const std::string& key, const Json& value) {
     return "none";
   }
   if (value.is_string()) {
-    return value.get<std::string>();
+    return one_line(value.get<std::string>());  // names and values of files of others
   }
   if (value.is_boolean()) {
     return value.get<bool>() ? "yes" : "no";
@@ -78,7 +78,8 @@ std::string value_text(const std::string& key, const Json& value) {
   if (value.is_array() || value.is_object()) {
     std::string text;
     for (const auto& [name, item] : value.items()) {
-      text += (text.empty() ? "" : ", ") + (value.is_object() ? name + " " : std::string()) + value_text("", item);
+      text += (text.empty() ? "" : ", ") + (value.is_object() ? one_line(name) + " " : std::string()) +
+              value_text("", item);
     }
     return text.empty() ? "none" : text;
   }
@@ -93,7 +94,7 @@ std::string as_text(const Json& json) {
       for (const auto& tensor : value) {
         text += fmt::format("  {:<8} [{}] {}\n", tensor["dtype"].get<std::string>(),
                             fmt::join(tensor["shape"].get<std::vector<int64_t>>(), ", "),
-                            tensor["name"].get<std::string>());
+                            one_line(tensor["name"].get<std::string>()));
       }
       continue;
     }

@@ -104,6 +104,19 @@ TEST(AdamW, FollowsPeftsLoraPlus) {
   follow_loraplus(at::kFloat, "float32", 1e-6);
 }
 
+// create_loraplus_optimizer counts what has one dimension with B: DoRA's magnitudes.
+TEST(AdamW, LoraPlusGivesMagnitudesTheRateOfB) {
+  auto setup = test::make_setup("gqa_dora", {});
+  train::AdapterLearner learner(*setup.model, *setup.adapters);
+  std::vector<train::RateRun> wanted;
+  for (const auto& pair : setup.adapters->pairs()) {
+    ASSERT_TRUE(pair.magnitude.defined());
+    wanted.push_back({pair.a.numel(), 1.0});
+    wanted.push_back({pair.b.numel() + pair.magnitude.numel(), 16.0});
+  }
+  EXPECT_EQ(learner.rates(16.0), wanted);
+}
+
 // No ratio, and a ratio of one, are a single run over all: the bits are those of an optimizer that knows no rates.
 TEST(AdamW, ARatioOfOneIsOneRunOfParameters) {
   auto setup = test::make_setup("mha", {});

@@ -7,7 +7,8 @@ Tiny models (grouped heads; tied head with a partial rotation; one that bitsandb
                 no further from them than twice PEFT's own merge_and_unload in bf16; file names and index are, byte for byte, those of
                 merge_and_unload().save_pretrained with the same shard size
     peft-split  the adapter over the same weights in Llama's layout gives the fused one's logits <= 1e-5
-    import      a split adapter of PEFT over the Llama layout, with A of their own, gives the same logits as a fused one over Phi-3
+    import      a split adapter of PEFT over the Llama layout, with A of their own, gives the same logits as a fused one over Phi-3,
+                and split again it has the ranks, and the bits, that it had
     gguf        names are those of the gguf package's table for phi3, shapes, alpha and values equal, scale by scale
     dora        merged and split as above
     origin      metadata that names the base changes nothing for PEFT
@@ -123,7 +124,7 @@ def check_split(checks, program, work, base, adapter):
 
 def check_import(checks, program, work, base):
     import peft
-    for what, extra in (("A of their own", {}), ("patterns and rsLoRA", dict(
+    for what, extra in (("A of their own", {}), ("DoRA", dict(use_dora=True)), ("patterns and rsLoRA", dict(
             use_rslora=True, rank_pattern={"v_proj": 2}, alpha_pattern={"up_proj": 3, "layers.1.self_attn.k_proj": 24}))):
         config = peft.LoraConfig(r=4, lora_alpha=8, task_type="CAUSAL_LM", **extra, target_modules=[
             "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"])
@@ -133,10 +134,21 @@ def check_import(checks, program, work, base):
             for name, p in sorted(model.named_parameters()):
                 if "lora_B" in name:
                     p.copy_(torch.randn(p.shape, generator=generator) * 0.05)
-        split, fused = (os.path.join(work, f"{n}-{len(extra)}") for n in ("import", "import-fused"))
+                if "magnitude" in name:
+                    p.mul_(1.1)
+        split, fused, again = (os.path.join(work, f"{n}-{len(extra)}") for n in ("import", "import-fused", "import-again"))
         model.save_pretrained(split)
         run(program, "export", "--adapter", split, "--model", base, "--format", "peft-fused", "--out", fused)
         checks.hold(f"import, {what}: logits", relative(logits(with_peft(base, fused)), logits(model)), 1e-5)
+        run(program, "export", "--adapter", fused, "--model", base, "--format", "peft-split", "--out", again)
+        theirs, ours = (load_file(os.path.join(f, "adapter_model.safetensors")) for f in (split, again))
+        checks.hold(f"import, {what}, and split again: shapes of {len(theirs)} tensors that differ", sum(
+            name not in ours or ours[name].shape != value.shape for name, value in theirs.items()) + len(ours) - len(theirs), 0)
+        checks.hold(f"import, {what}, and split again: logits over Llama's layout", relative(
+            logits(peft.PeftModel.from_pretrained(as_llama(base), again)), logits(model)), 1e-5)
+        if "rank_pattern" not in extra:  # else B takes the ratio of the scales
+            checks.hold(f"import, {what}, and split again: tensors that are not the same bits", sum(
+                not torch.equal(ours[name], value) for name, value in theirs.items()), 0)
 
 
 def module_scale(config, path):

@@ -81,6 +81,7 @@ void DecodePass::linear(int64_t layer, LinearKind kind, const at::Tensor& y, con
     ops::add_low_rank(y, buffers_.low.narrow(0, 0, rows_ * pair->rank).view({rows_, pair->rank}), x,
                       {pair->compute_a, pair->compute_b, pair->scale});
     if (pair->magnitude.defined()) {
+      ops::scale_columns(y, y, network_.dora_factors(*pair));
     }
   }
 }

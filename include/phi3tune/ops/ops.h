@@ -133,9 +133,11 @@ struct LowRank {
 
 // y [M, O] = x [M, K] W^T. Strided: all. (lm_head, and linears without adapter.)
 void linear(const at::Tensor& y, const at::Tensor& x, const LinearWeight& weight);
-// The same with W an NF4 weight as dequantize() gives it, without W in memory: M <= kFewRows, sums in the wide dtype.
-// The weight's vectors must be there. For generating, on the CPU: null in other back ends' tables. On the CPU both ops
-// give a row of x the same bits whatever rows are beside it, M <= kFewRows (linear() in bfloat16: 8), on any threads.
+// The same with W an NF4 weight, without W in memory: M <= kFewRows, sums in the wide dtype. W is as dequantize() gives
+// it; in bfloat16 it may be absmax * code not rounded to the weight's source dtype, with both operands within 2^-15 of
+// the largest of the code and of 64 elements of x. The weight's vectors must be there. For generating, on the CPU: null
+// in other back ends' tables. On the CPU both ops give a row of x the same bits whatever rows are beside it, M <=
+// kFewRows (linear() in bfloat16: 8), on any threads.
 inline constexpr int64_t kFewRows = 16;
 void quantized_linear(const at::Tensor& y, const at::Tensor& x, const quant::Nf4Tensor& weight);
 // dx [M, K] = dy [M, O] W. Strided: all.

@@ -45,6 +45,13 @@ class Methods(test_resume.Resume):
         first = [m["eval_loss"] for m in self.metrics("more") if "eval_loss" in m][0]
         last = [m["eval_loss"] for m in self.metrics("whole") if "eval_loss" in m][-1]
         self.assertAlmostEqual(first, last, places=5, msg=report)
+        # So it is with q, k, v, gate and up apart, as other engines hold them.
+        self.good("export", "--adapter", self.folder / "whole/adapter", "--format", "peft-split", "--out", self.folder / "split")
+        self.train(output_dir=str(self.folder / "apart"), lora_r=None, lora_model_dir=str(self.folder / "split"), eval_on_start=True)
+        self.assertTrue(self.adapter_config("apart")["use_dora"])
+        self.assertEqual([m["eval_loss"] for m in self.metrics("apart") if "eval_loss" in m][0], first)
+        self.assertEqual((self.folder / "apart/adapter/adapter_model.safetensors").read_bytes(),
+                         (self.folder / "more/adapter/adapter_model.safetensors").read_bytes())
 
     def test_dora_over_four_bits_repeats(self):
         self.goes_on_exactly(use_dora=True, adapter="qlora", lora_target_modules=["qkv_proj", "down_proj"],

@@ -279,6 +279,11 @@ void add_adapter_settings(SettingList<O>& list) {
                .also("resume_adapter_file", "mlx-lm")
                .unset("a fresh adapter")
                .free_on_resume());
+  list.add(boolean<O>("lora_any_base", at(&O::lora, &LoraOptions::any_base),
+                      "Go on from the adapter of lora_model_dir though it was trained over another base_model.")
+               .when("lora_model_dir is given", {"lora_model_dir"},
+                     [](const O& run) { return !run.lora.init_adapter.empty(); })
+               .free_on_resume());
 }
 
 }  // namespace phi3tune::config

@@ -1,5 +1,9 @@
 #include "phi3tune/io/output.h"
 
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 
 #include "phi3tune/core/error.h"
@@ -9,6 +13,19 @@
 namespace phi3tune::io {
 
 namespace fs = std::filesystem;
+
+void require_writable(const std::string& out) {
+  std::error_code code;
+  auto place = fs::absolute(without_trailing_slash(out), code).parent_path();
+  while (!fs::exists(place, code) && place.has_relative_path()) {
+    place = place.parent_path();
+  }
+  const int fault = !fs::is_directory(place, code) ? ENOTDIR : access(place.c_str(), W_OK | X_OK) != 0 ? errno : 0;
+  if (fault != 0) {
+    throw ResourceError("{}: nothing can be written in {}: {}; name another path", out, place.string(),
+                        std::strerror(fault));
+  }
+}
 
 void require_free_output(const std::string& out, const std::vector<std::string>& inputs) {
   if (out.empty()) {
@@ -29,6 +46,7 @@ void require_free_output(const std::string& out, const std::vector<std::string>&
   if (fs::exists(fs::symlink_status(without_trailing_slash(out), code))) {
     throw ConfigError("--out {}: exists already; nothing is written over it: name another path, or move it away", out);
   }
+  require_writable(out);
 }
 
 void require_room(const std::string& out, uint64_t bytes) {

@@ -118,8 +118,8 @@ void require_base(const std::string& adapter_folder, const ModelFolder& base, bo
                                 one_line(origin.base), base.path(), given);
   if (!any_base) {
     throw CheckpointError(
-        "{}; name the base it was trained over; for the same weights in files that were saved again, the commands that "
-        "use or write an adapter take it with --any-base",
+        "{}; name the base it was trained over; for the same weights in files that were saved again, --any-base takes "
+        "it, and lora_any_base: true trains on from it",
         what);
   }
   log_warning("{}; taken all the same, as any base is allowed", what);

@@ -7,6 +7,7 @@ import unittest
 import front
 
 CHECKPOINT = 6
+RESOURCE = 4
 NAMES = {"rows.jsonl", "report.md", "report.html"}
 OF_TOKENS = ["loss", "perplexity", "token_accuracy"]
 OF_ANSWERS = ["exact_match", "f1", "rouge_l", "bleu", "chrf"]
@@ -185,6 +186,9 @@ class Eval(TinyRun):
         self.assertIn("other", error)
         self.good("eval", "--config", config, "--base_model", self.folder / "other", "--any-base", "--samples", 0, "--out",
                   self.folder / "any")
+        file = self.write("file", "")
+        error, *_ = self.refused(RESOURCE, "eval", "--config", config, "--out", file / "eval")  # before hours of work
+        self.assertIn("nothing can be written in", error)
         no_sets = self.config(test_datasets=None)
         error, *_ = self.refused(front.USAGE, "eval", "--config", no_sets)
         self.assertIn("neither test_datasets nor val_set_size", error)

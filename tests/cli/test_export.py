@@ -6,6 +6,7 @@ import front
 import weights
 
 CHECKPOINT = 6
+RESOURCE = 4
 
 
 class Export(front.FrontTest):
@@ -61,7 +62,9 @@ class Export(front.FrontTest):
         self.refused(CHECKPOINT, *self.export("gguf", "a.gguf", adapter=named))
         (named / "adapter_model.safetensors").write_bytes(b"short")
         self.refused(CHECKPOINT, *self.export("peft-fused", "out", adapter=named))
-        self.assertEqual(sorted(path.name for path in self.folder.iterdir()), ["adapter", "model", "named"])
+        self.write("file", "")
+        self.assertIn("nothing can be written in", self.refused(RESOURCE, *self.export("gguf", "file/a.gguf"))[0])
+        self.assertEqual(sorted(path.name for path in self.folder.iterdir()), ["adapter", "file", "model", "named"])
         self.assertEqual(len(list(self.adapter.iterdir())), 2)
 
 
@@ -94,6 +97,14 @@ class Import(front.FrontTest):
         config = self.write("again.json", json.dumps(again))
         self.assertIn("is another base", self.refused(CHECKPOINT, "--config", config)[0])
         self.assertFalse((self.folder / "two").exists())
+        # Unless that is what is wanted; the result is for the base that it was trained over last.
+        done = front.run("--config", config, "--lora_any_base", "true")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("is another base", done.stderr)
+        last, found = (json.loads(self.good("inspect", path, "--json")) for path in (other, self.folder / "two/adapter"))
+        self.assertEqual(found["base_fingerprint"], last["fingerprint"])
+        fresh = self.write("fresh.json", json.dumps({**settings, "lora_model_dir": None, "lora_any_base": True}))
+        self.assertIn("lora_model_dir", self.refused(front.USAGE, "config", "check", "--config", fresh)[0])
 
 
 if __name__ == "__main__":

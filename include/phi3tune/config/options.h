@@ -35,6 +35,7 @@ struct LoraOptions {
   enum class Init { kDefault, kGaussian, kPissa } init = Init::kDefault;
   int64_t pissa_iterations = -1;  // of the randomised decomposition; -1: the exact one
   std::string init_adapter;       // lora_model_dir: continue from this PEFT folder; empty: fresh
+  bool any_base = false;          // whichever base that one was trained over
 };
 
 // How the next token is taken from the logits. Temperature 0 is greedy: the largest logit, the lowest id where two are

@@ -7,7 +7,9 @@
 
 namespace phi3tune::io {
 
-// Throws ConfigError when something is at `out`, or `out` is one of `inputs` or lies in one.
+// Throws ResourceError when nothing can be made where `out` will lie.
+void require_writable(const std::string& out);
+// Throws ConfigError when something is at `out`, or `out` is one of `inputs` or lies in one; ResourceError as above.
 void require_free_output(const std::string& out, const std::vector<std::string>& inputs);
 // Throws ResourceError when the disk that `out` will lie on has less room.
 void require_room(const std::string& out, uint64_t bytes);

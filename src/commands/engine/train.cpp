@@ -48,7 +48,7 @@ phi3::AdapterConfig settle_adapter(const config::RunOptions& run, const phi3::Mo
   if (run.lora.init_adapter.empty()) {
     return phi3::adapter_config_for(run.lora, model, run.model.base_model);
   }
-  phi3::require_base(run.lora.init_adapter, base, /*any_base=*/false);
+  phi3::require_base(run.lora.init_adapter, base, run.lora.any_base);
   auto adapter = phi3::read_fused_config(run.lora.init_adapter, model);
   std::error_code code;
   if (std::filesystem::exists(run.lora.init_adapter + "/" + config::kTrainingStateName, code)) {

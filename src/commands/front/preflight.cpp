@@ -28,13 +28,14 @@ void check_tokenizer(const std::string& path) {
   (void)data::Tokenizer::open(path);  // what is wrong with it is said before libtorch is loaded
 }
 
-void check_adapter(const std::string& path, const std::string& base) {
+void check_adapter(const config::LoraOptions& lora, const std::string& base) {
+  const auto& path = lora.init_adapter;
   if (path.empty()) {
     return;
   }
   require_adapter_folder("lora_model_dir:", path);
   const auto model = phi3::ModelFolder::open(base);
-  phi3::require_base(path, model, /*any_base=*/false);
+  phi3::require_base(path, model, lora.any_base);
   (void)phi3::read_fused_config(path, model.config());
 }
 
@@ -43,7 +44,7 @@ void check_adapter(const std::string& path, const std::string& base) {
 void check_inputs(const config::RunOptions& run) {
   check_base(run.model.base_model);
   check_tokenizer(run.model.tokenizer_path);
-  check_adapter(run.lora.init_adapter, run.model.base_model);
+  check_adapter(run.lora, run.model.base_model);
   for (const auto* datasets : {&run.data.datasets, &run.data.test_datasets}) {
     for (const auto& dataset : *datasets) {
       (void)data::expand_data_path(dataset.path);

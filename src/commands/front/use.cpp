@@ -84,6 +84,7 @@ int run_eval(EvalOptions options, bool json) {
   if (request.out.empty()) {
     request.out = request.run.output.output_dir + "/" + config::kReportFolder;
   }
+  io::require_writable(request.out);
   (void)config::eval_metrics_of(request.metrics, "--metrics");
   require_adapter(request, named);
   require_model_folder("base_model:", request.run.model.base_model);

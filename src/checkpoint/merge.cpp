@@ -124,7 +124,7 @@ MergeReport merge(const phi3::ModelFolder& base, const std::string& adapter, con
   }
   {
     const auto merged = phi3::ModelFolder::open(staged.path());
-    if (options.verify || held || base.is_prequantized(0, phi3::LinearKind::kO)) {
+    if (options.verify.value_or(held || base.is_prequantized(0, phi3::LinearKind::kO))) {
       report.check = check_merge(base, adapter, held, merged, options.free_memory);
     }
   }

@@ -174,7 +174,13 @@ void CommandLine::add_merge() {
       ->type_name("SIZE");
   command->add_flag("--quantized-base", merge_.quantized_base,
                     "Merge into the base as NF4 holds it, which a QLoRA adapter was trained over");
-  command->add_flag("--verify", merge_.verify, "Run the result beside base and adapter, and say how far they differ");
+  auto* verify = command->add_flag_callback(
+      "--verify", [this] { merge_.verify = true; },
+      "Run the result beside base and adapter, and say how far they differ; done anyway where NF4 is merged");
+  command
+      ->add_flag_callback(
+          "--no-verify", [this] { merge_.verify = false; }, "Leave that out")
+      ->excludes(verify);
   command->callback([this] { action_ = [this] { return commands::run_merge(merge_, json_); }; });
 }
 

@@ -1,6 +1,7 @@
 """merge: what it writes, what it refuses, how much memory it takes."""
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -63,6 +64,13 @@ class Merge(front.FrontTest):
         self.assertEqual(self.names(), ["adapter", "model", "named", "other"])
         self.good(*self.merge("--any-base", adapter=named))
 
+    def test_what_is_wrong_in_every_layer_is_a_few_lines(self):
+        deep = self.folder / "deep"
+        self.good("init-model", deep, "--shape", "tiny-gqa", "--layers", 6)
+        lines = self.refused(CHECKPOINT, *self.merge(adapter=weights.write_adapter(self.folder / "of-deep", deep)))
+        self.assertEqual(len(lines), 9)  # 4 layers of 4 modules are too many
+        self.assertIn("and 8 more faults", lines[-1])
+
     def test_a_missing_tensor_is_named(self):
         path = self.adapter / "adapter_model.safetensors"
         header, data = weights.read_safetensors(path)
@@ -81,6 +89,14 @@ class Merge(front.FrontTest):
         line = self.refused(DIVERGED, *self.merge("--dtype", "float16", adapter=large))[0]
         self.assertIn("not finite as F16", line)
         self.assertEqual(self.names(), ["adapter", "large", "model"])
+
+    def test_what_is_merged_from_nf4_is_compared_unless_that_is_switched_off(self):
+        for words, compared in (((), False), (("--quantized-base",), True), (("--quantized-base", "--no-verify"), False),
+                                (("--verify",), True)):
+            with self.subTest(words=words):
+                value = json.loads(self.good(*self.merge(*words, "--json")).splitlines()[-1])
+                self.assertEqual("max_logit_difference" in value, compared)
+                shutil.rmtree(self.folder / "merged")
 
     def test_a_split_adapter_merges_too(self):
         split = weights.write_adapter(self.folder / "split", self.model, weights.split_linears)

@@ -21,8 +21,8 @@ struct MergeOptions {
   // Into the weights as NF4 holds them, as the adapter was trained over them. The adapter says how they were held; with
   // one that does not say: blocks of 64, double quantisation.
   bool quantized_base = false;
-  // Run base + adapter and the result on the same tokens. Always done where the base is merged from NF4.
-  bool verify = false;
+  // Run base + adapter and the result on the same tokens. Nothing: where the base is merged from NF4.
+  std::optional<bool> verify;
   uint64_t free_memory = UINT64_MAX;  // bytes that those networks may take
 };
 

@@ -51,7 +51,8 @@ struct MergeRequest {
   std::string out;
   uint64_t shard_size = 50'000'000'000;
   bool quantized_base = false;  // into the weights as NF4 holds them, which a QLoRA adapter was trained over
-  bool verify = false;          // run base + adapter and the result on the same tokens, and say how far they differ
+  // Run base + adapter and the result on the same tokens, and say how far they differ; nothing: where NF4 is merged.
+  std::optional<bool> verify;
 };
 
 struct ExportRequest {

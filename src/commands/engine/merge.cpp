@@ -76,6 +76,6 @@ int merge(const MergeRequest& request, const EngineContext& context) {
 extern "C" int phi3tune_engine_merge(const phi3tune::commands::MergeRequest& request,
                                      const phi3tune::commands::EngineContext& context) {
   return phi3tune::commands::entered(
-      "the check of the result takes most of it: it loads the base and the result (--verify, and always with NF4)",
+      "the check of the result takes most of it: it loads the base and the result; --no-verify leaves it out",
       [&] { return phi3tune::commands::merge(request, context); });
 }

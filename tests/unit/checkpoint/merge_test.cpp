@@ -31,7 +31,7 @@ const std::string kAdapters = PHI3TUNE_SOURCE_DIR "/tests/references/adapters/";
 
 checkpoint::MergeReport merge(const std::string& model, const std::string& adapter, const std::string& out,
                               std::optional<io::DType> dtype = std::nullopt, uint64_t shard_size = 1 << 30,
-                              bool verify = false) {
+                              std::optional<bool> verify = {}) {
   MergeOptions options;
   options.out = out;
   options.dtype = dtype;

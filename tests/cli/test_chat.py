@@ -1,9 +1,11 @@
 """A conversation through a terminal, as a person has it, and through a pipe."""
+import fcntl
 import json
 import os
 import pty
 import select
 import signal
+import struct
 import subprocess
 import termios
 import time
@@ -185,6 +187,17 @@ class Chat(front.FrontTest):
         terminal.type("\x04")
         self.assertEqual(terminal.code(), 0)
         self.assertEqual(self.records("talk.jsonl")[0][0]["content"], "hello")
+
+    def test_a_window_of_another_width_shows_the_line_again(self):
+        terminal = self.terminal("--max-new-tokens", 3)
+        terminal.type("hel")
+        terminal.until("hel")
+        fcntl.ioctl(terminal.master, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 41, 0, 0))
+        terminal.until("> hel")
+        terminal.send("\x03")
+        terminal.until("/quit")
+        terminal.type("\x04")
+        self.assertEqual(terminal.code(), 0)
 
     def test_a_pasted_text_is_one_message(self):
         terminal = self.terminal("--max-new-tokens", 3)

@@ -92,6 +92,9 @@ int read_character(EditLine* editor, wchar_t* character) {
       if (ioctl(STDERR_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 0 &&
           el_get(editor, EL_GETTC, "co", &columns) == 0 && columns != window.ws_col) {
         el_resize(editor);
+        std::fputs("\r\x1b[J", stderr);  // the terminal wrapped the line anew: the editor draws it from here
+        std::fflush(stderr);
+        el_set(editor, EL_REFRESH);
       }
     }
     char byte = 0;

@@ -282,6 +282,10 @@ int CommandLine::run(Words words) {
   } catch (const CLI::ParseError& error) {
     std::string what = error.what();
     std::replace(what.begin(), what.end(), '\n', ' ');
+    const bool extra = error.get_exit_code() == static_cast<int>(CLI::ExitCodes::ExtrasError);
+    if (extra && !generate_.prompt.empty() && what.find(" -") == std::string::npos) {
+      what += "; a prompt of several words stands in quotes";
+    }
     throw ConfigError("{}; see {} --help", what, path_of(command));
   }
   for (const auto& set : sets_) {

@@ -79,7 +79,7 @@ BaseWeights::BaseWeights(const phi3::ModelFolder& folder, const Phi3Options& opt
     layer.mlp_norm = load_norm(folder.tensor(prefix + "post_attention_layernorm.weight"), places.mlp_norm);
     for (const auto kind : kKinds) {
       if (stop_requested()) {
-        throw Interrupted("stopped while loading {}: nothing was trained yet", folder.path());
+        throw Interrupted("stopped while loading {}: nothing was computed yet", folder.path());
       }
       const auto k = static_cast<size_t>(kind);
       const auto name = phi3::linear_path(i, kind) + ".weight";

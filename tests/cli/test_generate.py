@@ -7,6 +7,7 @@ import time
 import unittest
 
 import front
+import weights
 
 CHECKPOINT = 6
 INTERRUPTED = 75
@@ -39,6 +40,8 @@ class Generate(front.FrontTest):
         self.assertEqual(result["new_tokens"], answer["new_tokens"])
         self.assertEqual(result["prompt_tokens"], answer["prompt_tokens"])
         self.assertGreater(result["prompt_tokens_per_second"], 0)
+        self.assertEqual(answer["finish"], "length")
+        self.assertIn("1 of 1 answers cut at --max-new-tokens 6", done.stderr)
 
     def test_a_prompt_from_standard_input_is_the_same_prompt(self):
         done = subprocess.run([front.PROGRAM, *map(str, self.words("-"))], input="What is a stent?\n", capture_output=True,
@@ -100,6 +103,7 @@ class Generate(front.FrontTest):
                                   (front.INPUT, ("--prompts", self.folder / "none.jsonl"), "none.jsonl"),
                                   (front.INPUT, ("--prompts", self.write("empty.jsonl", "\n")), "empty.jsonl"),
                                   (front.USAGE, ("--chat-template", "phi9", "hi"), "phi9"),
+                                  (front.USAGE, ("hi", "there"), "stands in quotes"),
                                   (CHECKPOINT, ("--adapter", self.folder, "hi"), "adapter_config.json")):
             with self.subTest(words=words):
                 error, = self.refused(code, *self.words(*words))
@@ -144,6 +148,16 @@ class Generate(front.FrontTest):
         self.assertLess(one, two, "another tokenizer is wanted for this test")
         error, = self.refused(front.INPUT, *words)
         self.assertIn("vocab_size", error)
+
+    def test_an_adapter_with_another_vocabulary_is_taken_with_a_warning(self):
+        adapter = weights.write_adapter(self.folder / "adapter", self.model)
+        words = self.words("--adapter", adapter, "--raw", "hello")
+        self.assertNotIn("warning", front.run(*words).stderr)
+        for path in (front.SOURCE / "tests/references/tokenizers/spm_like").glob("tokenizer*"):
+            (adapter / path.name).write_bytes(path.read_bytes())
+        done = front.run(*words)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertRegex(done.stderr, r"warning: tokenizer: the adapter's is used, whose ids go up to \d+; those of .*model go up to")
 
     def test_a_signal_prints_the_answer_so_far(self):
         process = subprocess.Popen([front.PROGRAM, *map(str, self.words("hello", new=4000))], stdout=subprocess.PIPE,

@@ -37,12 +37,19 @@ int generate_answers(const GenerateRequest& request, const EngineContext& contex
   }
   AnswerPrinter printer(prompts, opened.tokenizer, context.json, options.log_probabilities);
   generate::Generator generator(*loaded.model, options, opened.stop_ids);
-  (void)generator.run(
+  const auto answers = generator.run(
       tokens, [&](size_t prompt, int32_t token) { return printer.add(prompt, token); }, /*first_stream=*/0,
       [&](size_t prompt, const generate::Answer& answer) { printer.end(prompt, answer); });
   if (context.json) {
     fmt::print("{}\n", timing_json(generator.timing()).dump());
   } else {
+    const auto cut = std::count_if(answers.begin(), answers.end(), [](const generate::Answer& answer) {
+      return answer.finish == generate::Finish::kLength;
+    });
+    if (cut > 0) {
+      log_info("{} of {} answers cut at --max-new-tokens {}, or at the model's last position", cut, answers.size(),
+               options.max_new_tokens);
+    }
     log_info("{}", timing_text(generator.timing()));
   }
   return static_cast<int>(stop_requested() ? ExitCode::kInterrupted : ExitCode::kDone);

@@ -25,12 +25,29 @@ bool holds_tokenizer(const std::string& folder) {
          std::filesystem::exists(folder + "/tokenizer.model", code);
 }
 
+// Ids that stand for other words give nonsense, and no fault. Files of one size are taken for the same.
+void compare_vocabularies(const data::Tokenizer& theirs, const ModelRequest& request) {
+  std::error_code code;
+  const auto size_in = [&](const std::string& folder) {
+    return std::filesystem::file_size(folder + "/tokenizer.json", code);
+  };
+  if (!holds_tokenizer(request.model) || (size_in(request.adapter) == size_in(request.model) && !code)) {
+    return;
+  }
+  const auto own = data::Tokenizer::open(request.model);
+  if (own.max_id() != theirs.max_id()) {
+    log_warning("tokenizer: the adapter's is used, whose ids go up to {}; those of {} go up to {}: is it its base?",
+                theirs.max_id(), request.model, own.max_id());
+  }
+}
+
 // What an adapter was trained with comes first.
 data::Tokenizer open_tokenizer(const ModelRequest& request) {
   if (request.adapter.empty() || !holds_tokenizer(request.adapter)) {
     return data::Tokenizer::open(request.model);
   }
   auto tokenizer = data::Tokenizer::open(request.adapter);
+  compare_vocabularies(tokenizer, request);
   const auto& theirs = tokenizer.chat_template();
   const auto own = data::read_folder_template(request.model);
   if (theirs && (!own || data::canonical_jinja(*own) != data::canonical_jinja(*theirs))) {

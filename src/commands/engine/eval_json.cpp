@@ -59,7 +59,7 @@ Json report_json(const Evaluation& evaluation) {
       metrics[std::string(config::eval_metric_name(score.metric))] = {{"base", interval_json(score.sides[kBase])},
                                                                       {"adapter", interval_json(score.sides[kAdapter])},
                                                                       {"difference", interval_json(score.difference)},
-                                                                      {"verdict", verdict_text(verdict_of(score))}};
+                                                                      {"verdict", verdict_text(score)}};
     }
     if (!set.labels[kBase].labels.empty()) {
       one["labels"] = labels_json(set);

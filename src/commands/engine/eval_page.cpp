@@ -108,11 +108,11 @@ std::string score_table(const SetScores& set) {
       "<div class=\"wide\"><table "
       "class=\"measured\">\n<tr><th></th><th>base</th><th>adapter</th><th>difference</th><th></th></tr>\n";
   for (const auto& score : set.scores) {
-    const int verdict = verdict_of(score);
     html += fmt::format("<tr><td>{}</td>{}{}{}<td>{}</td></tr>\n", score_label(score.metric),
                         interval_cell(score.metric, score.sides[kBase], "", false),
                         interval_cell(score.metric, score.sides[kAdapter], "", false),
-                        interval_cell(score.metric, score.difference, colour_of(verdict), true), verdict_text(verdict));
+                        interval_cell(score.metric, score.difference, colour_of(verdict_of(score)), true),
+                        verdict_text(score));
   }
   return html + "</table></div>\n";
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string_view>
 
 #include "phi3tune/core/text.h"
 
@@ -13,6 +14,7 @@ namespace {
 using config::EvalMetric;
 
 constexpr size_t kAnswersInMarkdown = 20;  // of each set
+constexpr const char* kNotClear = "no clear difference";
 
 bool is_share(EvalMetric metric) {
   return metric != EvalMetric::kLoss && metric != EvalMetric::kPerplexity && metric != EvalMetric::kBleu &&
@@ -53,10 +55,10 @@ Cells score_cells(const SetScores& set, bool narrow) {
       const auto& interval = score.sides[which];
       return narrow ? score_text(score.metric, interval.value) : interval_text(score.metric, interval);
     };
-    const int verdict = verdict_of(score);
+    const std::string_view verdict = verdict_text(score);
     cells.push_back({score_label(score.metric), side(kBase), side(kAdapter),
                      interval_text(score.metric, score.difference, true),
-                     narrow && verdict == 0 ? "not clear" : verdict_text(verdict)});
+                     std::string(narrow && verdict == kNotClear ? "not clear" : verdict)});
   }
   return cells;
 }
@@ -143,7 +145,13 @@ std::string interval_text(EvalMetric metric, const generate::Interval& interval,
                      score_text(metric, interval.low, with_sign), score_text(metric, interval.high, with_sign));
 }
 
-const char* verdict_text(int verdict) { return verdict > 0 ? "better" : verdict < 0 ? "worse" : "no clear difference"; }
+const char* verdict_text(const EvalScore& score) {
+  if (score.rows < kFewestRows) {
+    return "too few rows";
+  }
+  const int verdict = verdict_of(score);
+  return verdict > 0 ? "better" : verdict < 0 ? "worse" : kNotClear;
+}
 
 std::string headline(const SetScores& scores) {
   return scores.answered == 0 ? fmt::format("{} rows", scores.rows)

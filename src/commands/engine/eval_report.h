@@ -24,7 +24,7 @@ struct Evaluation {
 std::string score_text(config::EvalMetric metric, double value, bool with_sign = false);
 std::string score_label(config::EvalMetric metric);  // "token_accuracy, %"
 std::string interval_text(config::EvalMetric metric, const generate::Interval& interval, bool with_sign = false);
-const char* verdict_text(int verdict);
+const char* verdict_text(const EvalScore& score);
 std::string headline(const SetScores& scores);  // "214 rows, 50 of them answered ..."
 
 // Of each set a table of its scores, and of its labels; aligned. Where it is wider than `columns` it leaves out what

@@ -74,6 +74,7 @@ double score_of(EvalMetric metric, const Rows& rows, Side side, Indices indices)
 EvalScore score_metric(EvalMetric metric, const Rows& rows, uint64_t seed) {
   EvalScore score;
   score.metric = metric;
+  score.rows = rows.size();
   for (const Side side : {kBase, kAdapter}) {
     score.sides[side] = generate::bootstrap(
         rows.size(), [&](Indices indices) { return score_of(metric, rows, side, indices); }, seed);
@@ -126,6 +127,9 @@ void note_left_out(const EvalSet& set, const std::vector<EvalMetric>& left_out, 
 }  // namespace
 
 int verdict_of(const EvalScore& score) {
+  if (score.rows < kFewestRows) {
+    return 0;
+  }
   const bool less_is_better = score.metric == EvalMetric::kLoss || score.metric == EvalMetric::kPerplexity;
   const int sign = score.difference.low > 0.0 ? 1 : score.difference.high < 0.0 ? -1 : 0;
   return less_is_better ? -sign : sign;

@@ -14,11 +14,14 @@ namespace phi3tune::commands {
 
 struct EvalScore {
   config::EvalMetric metric = config::EvalMetric::kLoss;
+  size_t rows = 0;
   std::array<generate::Interval, kSides> sides;
   generate::Interval difference;  // adapter - base, of the same rows
 };
 
-// 1 better, -1 worse, 0: the interval of the difference holds 0.
+// Resamples of fewer are too much alike: their interval is too narrow to go by.
+inline constexpr size_t kFewestRows = 10;
+// 1 better, -1 worse, 0: the interval of the difference holds 0, or the rows are too few.
 int verdict_of(const EvalScore& score);
 
 struct SetScores {

@@ -38,19 +38,25 @@ TEST(EvalScores, ALossIsWeightedByItsTokens) {
 
 TEST(EvalScores, ADifferenceOfTheSameRowsIsCertainWhereTheScoresAreNot) {
   std::vector<EvalRow> rows;
-  for (int i = 0; i < 8; ++i) {
-    rows.push_back(row(i, i - 0.25, 4));
+  for (size_t i = 0; i < kFewestRows; ++i) {
+    rows.push_back(row(static_cast<double>(i), static_cast<double>(i) - 0.25, 4));
   }
   const auto score = score_set(set_of(rows), {EvalMetric::kLoss}, 1).scores.at(0);
   EXPECT_GT(score.sides[kBase].high - score.sides[kBase].low, 1.0);
   EXPECT_NEAR(score.difference.low, -0.25, 1e-12);
   EXPECT_NEAR(score.difference.high, -0.25, 1e-12);
   EXPECT_EQ(verdict_of(score), 1);  // a smaller loss
+  rows.pop_back();
+  const auto few = score_set(set_of(rows), {EvalMetric::kLoss}, 1).scores.at(0);
+  EXPECT_LT(few.difference.high, 0.0);
+  EXPECT_EQ(verdict_of(few), 0);
+  EXPECT_STREQ(verdict_text(few), "too few rows");
 }
 
 TEST(EvalScores, MoreOfAShareIsBetterAndAnIntervalAroundZeroIsNeither) {
   EvalScore score;
   score.metric = EvalMetric::kF1;
+  score.rows = kFewestRows;
   score.difference = {0.1, 0.05, 0.2};
   EXPECT_EQ(verdict_of(score), 1);
   score.difference = {-0.1, -0.2, -0.05};
@@ -74,6 +80,7 @@ Evaluation measured() {
   evaluation.scores.push_back(score_set(evaluation.sets[0], evaluation.metrics, 1));
   evaluation.scores[0].scores[0].sides[kBase] = {2.5, 1.25, 3.75};
   evaluation.scores[0].scores[0].difference = {-0.25, -1.0, 0.5};
+  evaluation.scores[0].scores[0].rows = kFewestRows;
   return evaluation;
 }
 

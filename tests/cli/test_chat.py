@@ -169,9 +169,9 @@ class Chat(front.FrontTest):
 
     def test_the_line_is_there_again_after_a_halt(self):
         terminal = self.terminal("--max-new-tokens", 3)
-        before = termios.tcgetattr(terminal.master)
         terminal.type("hel")
         terminal.until("hel")
+        before = termios.tcgetattr(terminal.master)  # the line is being edited by now
         os.kill(terminal.pid, signal.SIGSTOP)
         os.waitpid(terminal.pid, os.WUNTRACED)
         cooked = termios.tcgetattr(terminal.master)

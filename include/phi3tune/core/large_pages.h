@@ -1,5 +1,4 @@
-// Memory that is read front to back again and again: asks for pages of 2 MiB, so that it is read as fast as the memory
-// can (with 4 KiB pages, about two thirds of that).
+// Memory that is read front to back again and again: asks for pages of 2 MiB, for prefetching ends where a page does.
 #pragma once
 
 #include <cstddef>

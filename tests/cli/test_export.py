@@ -2,6 +2,7 @@
 import json
 import unittest
 
+import adapted
 import front
 import weights
 
@@ -9,13 +10,7 @@ CHECKPOINT = 6
 RESOURCE = 4
 
 
-class Export(front.FrontTest):
-    def setUp(self):
-        super().setUp()
-        self.model = self.folder / "model"
-        self.good("init-model", self.model, "--shape", "tiny-gqa", "--dtype", "float32")
-        self.adapter = weights.write_adapter(self.folder / "adapter", self.model)
-
+class Export(adapted.AdaptedTest):
     def export(self, form, out, *words, adapter=None):
         return ("export", "--adapter", adapter or self.adapter, "--format", form, "--out", self.folder / out, *words)
 

@@ -8,8 +8,8 @@ import pathlib
 import sys
 import unittest
 
+import adapted
 import front
-import weights
 
 sys.path.insert(0, str(front.SOURCE / "tests/reliability"))
 os.environ.setdefault("PHI3TUNE_FAULTS", str(pathlib.Path(front.PROGRAM).parent / "libfaults_for_tests.so"))
@@ -19,12 +19,9 @@ RESOURCE = 4
 PAGE = 4096
 
 
-class FullDisk(front.FrontTest):
+class FullDisk(adapted.AdaptedTest):
     def setUp(self):
         super().setUp()
-        self.model = self.folder / "model"
-        self.good("init-model", self.model, "--shape", "tiny-gqa", "--dtype", "float32")
-        self.adapter = weights.write_adapter(self.folder / "adapter", self.model)
         (self.adapter / "README.md").write_text("what it is\n")
         self.words = {"merge": ("merge", "--model", self.model, "--adapter", self.adapter, "--shard-size", "200KB"),
                       **{form: ("export", "--adapter", self.adapter, "--format", form)
@@ -34,7 +31,6 @@ class FullDisk(front.FrontTest):
         disk = self.folder / "disks" / name
         disk.mkdir(parents=True)
         return disk
-
 
     def write_on(self, disk, command, unsaid=False, **fault):
         """Runs the command with its result on that disk. unsaid: how much room there is."""

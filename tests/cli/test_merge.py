@@ -7,6 +7,7 @@ import subprocess
 import time
 import unittest
 
+import adapted
 import front
 import weights
 
@@ -14,12 +15,9 @@ CHECKPOINT = 6
 DIVERGED = 5
 
 
-class Merge(front.FrontTest):
+class Merge(adapted.AdaptedTest):
     def setUp(self):
         super().setUp()
-        self.model = self.folder / "model"
-        self.good("init-model", self.model, "--shape", "tiny-gqa", "--dtype", "float32")
-        self.adapter = weights.write_adapter(self.folder / "adapter", self.model)
         self.out = self.folder / "merged"
 
     def merge(self, *words, model=None, adapter=None, out=None):

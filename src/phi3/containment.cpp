@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "phi3tune/core/error.h"
+
 namespace phi3tune::phi3 {
 namespace {
 
@@ -38,6 +40,12 @@ bool lies_inside(const std::string& folder, const std::string& path) {
 bool leads_out(const std::string& folder, const std::string& path) {
   std::error_code code;
   return std::filesystem::exists(path, code) && !lies_inside(folder, path);
+}
+
+void require_inside(const std::string& folder, const std::string& path) {
+  if (leads_out(folder, path)) {
+    throw ModelError("{}: a link that leads out of the folder; copy the file into the folder", path);
+  }
 }
 
 bool is_pickle_name(const std::string& name) {

@@ -15,6 +15,8 @@ bool is_bare_name(std::string_view name) noexcept;
 bool lies_inside(const std::string& folder, const std::string& path);
 // True if there is something at `path` that does not lie inside.
 bool leads_out(const std::string& folder, const std::string& path);
+// Throws ModelError if it does.
+void require_inside(const std::string& folder, const std::string& path);
 
 // True for the endings of pickle files, which are never opened.
 bool is_pickle_name(const std::string& name);

@@ -36,13 +36,18 @@ std::string without_trailing_slash(std::string path) {
   return path;
 }
 
-uint64_t free_bytes(const std::string& path, std::error_code& code) {
+std::string nearest_there(const std::string& path) {
   namespace fs = std::filesystem;
+  std::error_code code;
   fs::path place = fs::absolute(without_trailing_slash(path), code);
   while (!fs::exists(place, code) && place != place.root_path()) {
     place = place.parent_path();
   }
-  return fs::space(place, code).available;
+  return place.string();
+}
+
+uint64_t free_bytes(const std::string& path, std::error_code& code) {
+  return std::filesystem::space(nearest_there(path), code).available;
 }
 
 template std::vector<std::string> names_in<ResourceError>(const std::string&);

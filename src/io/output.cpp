@@ -16,14 +16,10 @@ namespace fs = std::filesystem;
 
 void require_writable(const std::string& out) {
   std::error_code code;
-  auto place = fs::absolute(without_trailing_slash(out), code).parent_path();
-  while (!fs::exists(place, code) && place.has_relative_path()) {
-    place = place.parent_path();
-  }
+  const auto place = nearest_there(parent_of(fs::absolute(without_trailing_slash(out), code).string()));
   const int fault = !fs::is_directory(place, code) ? ENOTDIR : access(place.c_str(), W_OK | X_OK) != 0 ? errno : 0;
   if (fault != 0) {
-    throw ResourceError("{}: nothing can be written in {}: {}; name another path", out, place.string(),
-                        std::strerror(fault));
+    throw ResourceError("{}: nothing can be written in {}: {}; name another path", out, place, std::strerror(fault));
   }
 }
 

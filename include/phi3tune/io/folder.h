@@ -18,6 +18,8 @@ std::string parent_of(const std::string& path);
 // "runs/out" for "runs/out//"; "/" stays.
 std::string without_trailing_slash(std::string path);
 
+// The path, absolute, or the nearest folder above it that is there.
+std::string nearest_there(const std::string& path);
 // Of the disk that the path lies on, or will. With `code` set it is not known.
 uint64_t free_bytes(const std::string& path, std::error_code& code);
 

@@ -1,9 +1,8 @@
 // Products of a few rows with an NF4 weight, never written out: its elements are looked up in a register. See
 // kernels.h.
 //
-// float32: the 16 values of a block are computed once. bfloat16: the 16 codes and the elements of x are 16-bit integers
-// with a scale for each 64, so that the sums of 64 are exact (AVX512-VNNI; the bfloat16 products of the same processors
-// take four times as long).
+// float32: the 16 values of a block are computed once. bfloat16: the 16 codes and the elements of x are 15-bit integers
+// with a scale for each 64, so that the sums of 64 are exact (AVX512-VNNI; bfloat16 products are slower).
 #pragma once
 
 #include "ops/cpu/few_row_kernels.h"

@@ -87,7 +87,8 @@ def cut_back(source, out, step):
 
 def timed(context, bench):
     """max_time stops as a signal does; the same command line goes on, as often as it takes."""
-    config = bench.configured("timed", **{**EVERY, "gradient_accumulation_steps": 1, "sample_packing": False, "save_steps": 1000})
+    config = bench.configured("timed", **{**EVERY, "gradient_accumulation_steps": 1, "sample_packing": False, "save_steps": 1000,
+                                          "save_total_limit": 1})  # so that the checkpoint of a stop goes when the run is done
     expected = bench.undisturbed(config)
     text = config.read_text(encoding="utf-8")
     broken, stopped = [], []

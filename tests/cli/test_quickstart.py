@@ -8,6 +8,15 @@ import unittest
 import front
 
 QUICK = front.SOURCE / "scripts/quickstart"
+MOST_SECONDS = 240  # of both runs, where the yardstick takes this long:
+YARDSTICK = (2.0, 1.5)  # products, and reads: see yardstick.py
+
+
+def slowdown():
+    """How much slower this machine is at the moment than the two quiet cores the limit is for; at least 1."""
+    said = subprocess.run([front.SOURCE / "scripts/parity_python", front.SOURCE / "tests/cli/yardstick.py"],
+                          capture_output=True, text=True, check=True).stdout
+    return max(1.0, *(float(took) / quiet for took, quiet in zip(said.split(), YARDSTICK)))
 
 
 class Quickstart(front.FrontTest):
@@ -29,14 +38,16 @@ class Quickstart(front.FrontTest):
 
     @unittest.skipUnless(os.environ.get("PHI3TUNE_TEST_DEMO") == "1", "the pre-trained model was not asked for (scripts/test --parity does)")
     def test_a_real_model_learns_with_lora_and_with_qlora_in_four_minutes(self):
+        before = slowdown()
         out = self.quickstart()
+        slower = max(before, slowdown())
         print(out)
         losses = re.findall(r"(\w+): loss ([\d.]+) before training, ([\d.]+)", out)
         self.assertEqual([name for name, _, _ in losses], ["validation", "general_validation"] * 2)
         for name, before, after in losses:
             if name == "validation":
                 self.assertLess(float(after), float(before) - 0.5)
-        self.assertLess(int(re.search(r"both runs took (\d+) s", out)[1]), 240)
+        self.assertLess(int(re.search(r"both runs took (\d+) s", out)[1]), MOST_SECONDS * slower, f"on a machine {slower:.2f} times slower")
         for name in ("loss", "f1, %", "rouge_l, %"):  # of terms that were not in the training data
             self.assertRegex(out, rf"\| {name} +\|.*\| +better \|")
 

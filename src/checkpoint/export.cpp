@@ -13,9 +13,9 @@
 #include "phi3tune/config/run_layout.h"
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/log.h"
-#include "phi3tune/io/atomic_file.h"
 #include "phi3tune/io/folder.h"
 #include "phi3tune/io/json.h"
+#include "phi3tune/io/made_folders.h"
 #include "phi3tune/io/output.h"
 #include "phi3tune/phi3/adapter_origin.h"
 #include "phi3tune/phi3/fused_adapter.h"
@@ -149,7 +149,7 @@ ExportReport export_adapter(const phi3::ModelConfig& base, const std::string& ad
       bytes += static_cast<uint64_t>(module.a.numel() + module.b.numel()) * io::dtype_size(options.dtype);
     }
     io::require_room(options.out, bytes);
-    io::make_directories(io::parent_of(options.out));
+    io::MadeFolders parents(io::parent_of(options.out));
     try {
       write_gguf_adapter(options.out, modules, options.dtype, fused.config.base_model_name_or_path, report.notes);
     } catch (const ResourceError&) {  // in place, perhaps, and not durable
@@ -157,6 +157,7 @@ ExportReport export_adapter(const phi3::ModelConfig& base, const std::string& ad
       std::filesystem::remove(options.out, code);
       throw;
     }
+    parents.keep();
     return report;
   }
   auto config = fused.config;

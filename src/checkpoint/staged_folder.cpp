@@ -8,7 +8,6 @@
 #include <cstring>
 #include <filesystem>
 #include <utility>
-#include <vector>
 
 #include "checkpoint/known_files.h"
 #include "phi3tune/config/run_layout.h"
@@ -21,19 +20,6 @@ namespace phi3tune::checkpoint {
 namespace {
 
 namespace fs = std::filesystem;
-
-// Makes the folder and those above it, each name durable.
-void make_durable_directories(const std::string& path) {
-  std::vector<std::string> made;
-  struct stat status {};
-  for (std::string each = path; ::lstat(each.c_str(), &status) != 0 && errno == ENOENT; each = io::parent_of(each)) {
-    made.push_back(each);
-  }
-  io::make_directories(path);
-  for (auto it = made.rbegin(); it != made.rend(); ++it) {
-    io::sync_directory(io::parent_of(*it));
-  }
-}
 
 void require_free(const std::string& folder) {
   struct stat status {};
@@ -86,7 +72,7 @@ StagedFolder::StagedFolder(std::string folder, std::set<std::string> names, bool
   if (!replaces_) {
     require_free(folder_);
   }
-  make_durable_directories(io::parent_of(folder_));
+  parents_.emplace(io::parent_of(folder_));
   int code = ::mkdir(staged_.c_str(), 0777) == 0 ? 0 : errno;
   if (code == EEXIST) {
     delete_leftover(folder_, staged_, names_);
@@ -139,6 +125,7 @@ void StagedFolder::commit() {
     }
     throw;
   }
+  parents_->keep();
   if (moved) {
     delete_trash(trash, names_);
   }

@@ -1,8 +1,11 @@
 // A folder that is whole or absent: filled as ".<name>.partial" beside its place, then renamed.
 #pragma once
 
+#include <optional>
 #include <set>
 #include <string>
+
+#include "phi3tune/io/made_folders.h"
 
 namespace phi3tune::checkpoint {
 
@@ -12,7 +15,7 @@ class StagedFolder {
   // is deleted if it holds such files alone. Throws ResourceError, also when `folder` exists.
   // `replaces`: it may exist, and goes as ".<name>.trash" when the new one is whole.
   StagedFolder(std::string folder, std::set<std::string> names, bool replaces = false);
-  // Without commit(): removes the files it named and the staged folder.
+  // Without commit(): removes the files it named, the staged folder, and folders above it that it made.
   ~StagedFolder();
   StagedFolder(const StagedFolder&) = delete;
   StagedFolder& operator=(const StagedFolder&) = delete;
@@ -26,6 +29,7 @@ class StagedFolder {
  private:
   std::string folder_;
   std::string staged_;
+  std::optional<io::MadeFolders> parents_;
   std::set<std::string> names_;
   bool replaces_;
   bool committed_ = false;

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <filesystem>
 #include <future>
+#include <optional>
 #include <thread>
 
 #include "phi3/random_weights.h"
@@ -17,6 +18,7 @@
 #include "phi3tune/core/text.h"
 #include "phi3tune/io/atomic_file.h"
 #include "phi3tune/io/folder.h"
+#include "phi3tune/io/made_folders.h"
 #include "phi3tune/io/safetensors.h"
 
 namespace phi3tune::phi3 {
@@ -185,9 +187,7 @@ class StagedFolder {
     if (fs::exists(place, code) && !(fs::is_directory(place, code) && fs::is_empty(place, code))) {
       throw ConfigError("{}: there already, and not an empty folder; name a new folder", path);
     }
-    if (!place.parent_path().empty()) {
-      io::make_directories(place.parent_path().string());
-    }
+    parents_.emplace(io::parent_of(final_));
     staged_ = (place.parent_path() / fmt::format(".{}.{}.part", place.filename().string(), ::getpid())).string();
     fs::remove_all(staged_, code);
     io::make_directories(staged_);
@@ -211,13 +211,14 @@ class StagedFolder {
       throw ResourceError("{}: cannot put in place: {}", final_, code.message());
     }
     staged_.clear();
-    const auto parent = fs::path(final_).parent_path().string();
-    io::sync_directory(parent.empty() ? "." : parent);
+    io::sync_directory(io::parent_of(final_));
+    parents_->keep();
   }
 
  private:
   std::string final_;
   std::string staged_;
+  std::optional<io::MadeFolders> parents_;
 };
 
 void require_space(const std::string& folder, uint64_t bytes) {

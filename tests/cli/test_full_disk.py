@@ -33,9 +33,9 @@ class FullDisk(adapted.AdaptedTest):
         return disk
 
     def write_on(self, disk, command, unsaid=False, **fault):
-        """Runs the command with its result on that disk. unsaid: how much room there is."""
+        """Runs the command with its result on that disk, in folders to be made. unsaid: how much room there is."""
         env = {**faults.armed(disk, **fault), **({"PHI3TUNE_FAULTS_ROOM_UNSAID": "1"} if unsaid else {})}
-        return front.run(*self.words[command], "--out", disk / "out", env=env)
+        return front.run(*self.words[command], "--out", disk / "new/folders/out", env=env)
 
     def contents(self, disk):
         return {str(path.relative_to(disk)): path.read_bytes() for path in sorted(disk.rglob("*")) if path.is_file()}

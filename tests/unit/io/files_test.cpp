@@ -9,6 +9,7 @@
 
 #include "phi3tune/core/error.h"
 #include "phi3tune/io/atomic_file.h"
+#include "phi3tune/io/made_folders.h"
 #include "phi3tune/io/mapped_file.h"
 #include "support/temp_folder.h"
 
@@ -100,6 +101,36 @@ TEST(Directories, AreMadeWithTheirParents) {
   EXPECT_TRUE(std::filesystem::is_directory(folder / "a/b/c"));
   folder.write("file", "");
   EXPECT_THAT(message_of<ResourceError>([&] { make_directories(folder / "file/x"); }), HasSubstr("file/x"));
+}
+
+TEST(MadeFolders, GoUnlessTheyAreKept) {
+  const TempFolder folder;
+  std::filesystem::create_directory(folder / "there");
+  { const MadeFolders made(folder / "there/a/b/"); }
+  EXPECT_EQ(files_in(folder), 1u);
+  EXPECT_TRUE(std::filesystem::is_empty(folder / "there"));
+  MadeFolders(folder / "there/a/b").keep();
+  EXPECT_TRUE(std::filesystem::is_directory(folder / "there/a/b"));
+}
+
+TEST(MadeFolders, StayWhenTheyHoldSomething) {
+  const TempFolder folder;
+  {
+    const MadeFolders made(folder / "a/b/c");
+    folder.write("a/of_another", "");
+  }
+  EXPECT_TRUE(std::filesystem::exists(folder / "a/of_another"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "a/b"));
+}
+
+TEST(MadeFolders, GoWhenOneOfThemCannotBeMade) {
+  const TempFolder folder;
+  const auto too_long = std::string(300, 'x');
+  EXPECT_THAT(message_of<ResourceError>([&] { MadeFolders(folder / ("a/b/" + too_long + "/c")); }),
+              HasSubstr(too_long));
+  EXPECT_EQ(files_in(folder), 0u);
+  folder.write("file", "");
+  EXPECT_THAT(message_of<ResourceError>([&] { MadeFolders(folder / "file/x"); }), HasSubstr("file/x"));
 }
 
 TEST(LineWriter, AppendsAndEndsEachLine) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "cli/checks.h"
 #include "cli/completion.h"
 #include "commands/front/env.h"
 #include "commands/front/train.h"
@@ -100,7 +101,7 @@ void CommandLine::add_plan() {
   add_sources(plan);
   plan->add_option("--device-memory", plan_.device_memory, "Memory that the run must fit into")->type_name("SIZE");
   plan->add_option("--gpu", plan_.gpu, "GPU to compute a step's time for; its memory is the default of --device-memory")
-      ->check(CLI::IsMember(commands::plan_gpu_names()))
+      ->check(one_of(commands::plan_gpu_names()))
       ->type_name("GPU");
   plan->callback([this] {
     action_ = [this] {
@@ -121,7 +122,7 @@ void CommandLine::add_data() {
   add_sources(preview);
   preview->add_option("-n", preview_.n, "How many, from the first on")
       ->capture_default_str()
-      ->check(CLI::Range(1, 1000000));
+      ->check(whole_number(1, 1000000));
   preview->add_option("--row", preview_.row, "The examples of this record instead")->type_name("FILE:LINE");
   preview->callback([this] {
     action_ = [this] {
@@ -165,22 +166,17 @@ void CommandLine::add_model_commands() {
   init->add_option("folder", init_.model.folder, "Folder to write")->type_name("DIR")->required();
   init->add_option("--shape", init_.model.shape, "Shape of the model")
       ->capture_default_str()
-      ->check(CLI::IsMember(std::vector<std::string>(phi3::shape_names().begin(), phi3::shape_names().end())))
+      ->check(one_of(std::vector<std::string>(phi3::shape_names().begin(), phi3::shape_names().end())))
       ->type_name("SHAPE");
   init->add_option("--seed", init_.model.seed, "Same seed, same bytes on every machine")
       ->capture_default_str()
-      ->check(CLI::Validator(
-          // CLI11 would read -1 as 2^64 - 1.
-          [](const std::string& text) {
-            return text.starts_with("-") ? "found " + text + "; wanted an integer >= 0" : std::string();
-          },
-          ""));
+      ->check(not_negative());
   init->add_option("--dtype", init_.model.dtype, "bfloat16, float16 or float32")
       ->capture_default_str()
-      ->check(CLI::IsMember({"bfloat16", "float16", "float32"}))
+      ->check(one_of({"bfloat16", "float16", "float32"}))
       ->type_name("DTYPE");
   init->add_option("--layers", init_.model.layers, "Layers, instead of the shape's own number")
-      ->check(CLI::Range(1, 1000));
+      ->check(whole_number(1, 1000));
   init->add_option("--tokenizer", init_.model.tokenizer,
                    "Folder whose tokenizer files are copied; default: a small one")
       ->type_name("DIR");
@@ -213,7 +209,7 @@ void CommandLine::add_completion() {
                                  "phi3-tune completion bash > /etc/bash_completion.d/phi3-tune");
   completion->add_option("shell", shell_, "bash, zsh or fish")
       ->required()
-      ->check(CLI::IsMember({"bash", "zsh", "fish"}))
+      ->check(one_of({"bash", "zsh", "fish"}))
       ->type_name("SHELL");
   completion->callback([this] {
     action_ = [this] {

@@ -1,29 +1,10 @@
 // The commands that use what was trained.
-#include <fmt/format.h>
-
+#include "cli/checks.h"
 #include "cli/command_line.h"
 #include "phi3tune/core/error.h"
 #include "phi3tune/core/text.h"
 
 namespace phi3tune::cli {
-namespace {
-
-CLI::Validator dtypes(std::vector<std::string> names) { return CLI::IsMember(std::move(names)); }
-
-// CLI::Range lets nan pass. `or_zero`: 0 means something else and is allowed too.
-CLI::Validator number(double low, double high, bool or_zero = false) {
-  return CLI::Validator(
-      [=](const std::string& text) {
-        const auto value = parse_double(text);
-        const bool fits = value && ((*value >= low && *value <= high) || (or_zero && *value == 0.0));
-        return fits
-                   ? std::string()
-                   : fmt::format("found {}; wanted {}a number from {} to {}", text, or_zero ? "0, or " : "", low, high);
-      },
-      "");
-}
-
-}  // namespace
 
 void CommandLine::add_model_options(CLI::App* command, commands::ModelRequest& model, bool needs_adapter) {
   command->add_option("--model", model.model, "Folder of the base model")->type_name("DIR")->required();
@@ -42,19 +23,19 @@ void CommandLine::add_compute_options(CLI::App* command, commands::ModelRequest&
   command->add_flag("--load-in-4bit", model.load_in_4bit, "Hold the base in NF4, as QLoRA does");
   command->add_option("--dtype", model.dtype, "auto, float32 or bfloat16: what it computes in")
       ->capture_default_str()
-      ->check(dtypes({"auto", "float32", "bfloat16"}))
+      ->check(one_of({"auto", "float32", "bfloat16"}))
       ->type_name("DTYPE");
   command->add_option("--chat-template", model.chat_template, "Name of the template; auto: the folder's own")
       ->capture_default_str()
       ->type_name("NAME");
-  command->add_option("--threads", model.threads, "0: all cores")->capture_default_str()->check(CLI::Range(0, 4096));
+  command->add_option("--threads", model.threads, "0: all cores")->capture_default_str()->check(whole_number(0, 4096));
 }
 
 void CommandLine::add_generation_options(CLI::App* command, config::GenerationOptions& generation) {
   auto& sampling = generation.sampling;
   command->add_option("--max-new-tokens", generation.max_new_tokens, "An answer's longest")
       ->capture_default_str()
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
+      ->check(whole_number(1, int64_t{1} << 24));
   command->add_option("--temperature", sampling.temperature, "0: greedy, always the likeliest token")
       ->capture_default_str()
       ->check(number(1e-3, 100.0, /*or_zero=*/true));
@@ -63,20 +44,14 @@ void CommandLine::add_generation_options(CLI::App* command, config::GenerationOp
       ->check(number(1e-6, 1.0));
   command->add_option("--top-k", sampling.top_k, "Of the k likeliest tokens; 0: all")
       ->capture_default_str()
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 24));
+      ->check(whole_number(0, int64_t{1} << 24));
   command->add_option("--min-p", sampling.min_p, "Of tokens at least this likely beside the likeliest")
       ->capture_default_str()
       ->check(number(0.0, 1.0));
   command->add_option("--repetition-penalty", sampling.repetition_penalty, "Above 1: tokens that came before come less")
       ->capture_default_str()
       ->check(number(0.01, 100.0));
-  command->add_option("--seed", sampling.seed, "Same seed, same answers")
-      ->capture_default_str()
-      ->check(CLI::Validator(
-          [](const std::string& text) {
-            return text.starts_with("-") ? "found " + text + "; wanted an integer >= 0" : std::string();
-          },
-          ""));
+  command->add_option("--seed", sampling.seed, "Same seed, same answers")->capture_default_str()->check(not_negative());
 }
 
 void CommandLine::add_generate() {
@@ -94,7 +69,7 @@ void CommandLine::add_generate() {
   command->add_flag("--raw", generate_.raw, "Continue the prompt's text as it stands, without the chat template");
   command->add_option("--batch-size", generate_.generation.batch_size, "Prompts answered side by side")
       ->capture_default_str()
-      ->check(CLI::Range(1, 4096));
+      ->check(whole_number(1, 4096));
   command->add_flag("--log-probabilities", generate_.generation.log_probabilities, "Of each token; with --json");
   command->callback([this] {
     action_ = [this] {
@@ -136,10 +111,10 @@ void CommandLine::add_eval() {
       ->allow_extra_args(false);
   command->add_option("--samples", request.samples, "Rows of each set that are answered; 0: none")
       ->capture_default_str()
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 40));
+      ->check(whole_number(0, int64_t{1} << 40));
   command->add_option("--max-new-tokens", request.max_new_tokens, "An answer's longest; 0: from the longest reference")
       ->capture_default_str()
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 24));
+      ->check(whole_number(0, int64_t{1} << 24));
   command->add_option("--out", request.out, "Folder of the report; default: output_dir/eval")->type_name("DIR");
   command->callback([this] {
     action_ = [this] {
@@ -158,7 +133,7 @@ void CommandLine::add_merge() {
   command->add_option("--out", merge_.out, "Folder to write")->type_name("DIR")->required();
   command->add_option("--dtype", merge_.model.dtype, "float32, bfloat16 or float16; auto: the base's")
       ->capture_default_str()
-      ->check(dtypes({"auto", "float32", "bfloat16", "float16"}))
+      ->check(one_of({"auto", "float32", "bfloat16", "float16"}))
       ->type_name("DTYPE");
   command
       ->add_option_function<std::string>(
@@ -193,12 +168,12 @@ void CommandLine::add_export() {
   command->add_flag("--any-base", export_.any_base, "Take an adapter that was trained over another base than --model");
   command->add_option("--format", export_.format, "peft-fused, peft-split, gguf or merged")
       ->required()
-      ->check(dtypes({"peft-fused", "peft-split", "gguf", "merged"}))
+      ->check(one_of({"peft-fused", "peft-split", "gguf", "merged"}))
       ->type_name("FORMAT");
   command->add_option("--out", export_.out, "Folder, or file with gguf")->type_name("PATH")->required();
   command->add_option("--dtype", export_.dtype, "auto, float32, bfloat16 or float16")
       ->capture_default_str()
-      ->check(dtypes({"auto", "float32", "bfloat16", "float16"}))
+      ->check(one_of({"auto", "float32", "bfloat16", "float16"}))
       ->type_name("DTYPE");
   command->callback([this] { action_ = [this] { return commands::run_export(export_, json_); }; });
 }

@@ -95,6 +95,21 @@ class Start(front.FrontTest):
             with self.subTest(words=words):
                 self.refused(front.USAGE, *words)
 
+    def test_wrong_values_say_what_was_found_and_wanted(self):
+        whole, model = "a whole number from", ["generate", "--model", "x", "hello"]
+        for words, says in (([*model, "--top-k", "abc"], f"--top-k: found abc; wanted {whole} 0 to 16777216"),
+                            ([*model, "--max-new-tokens", "0"], f"--max-new-tokens: found 0; wanted {whole} 1 to 16777216"),
+                            ([*model, "--batch-size", "1.5"], f"--batch-size: found 1.5; wanted {whole} 1 to 4096"),
+                            ([*model, "--threads", "4097"], f"--threads: found 4097; wanted {whole} 0 to 4096"),
+                            ([*model, "--seed", "-1"], f"--seed: found -1; wanted {whole} 0 to 18446744073709551615"),
+                            ([*model, "--seed", "18446744073709551616"], f"--seed: found 18446744073709551616; wanted {whole} 0 to"),
+                            ([*model, "--temperature", "nan"], "--temperature: found nan; wanted 0, or a number from 0.001 to 100"),
+                            ([*model, "--top-p", "0"], "--top-p: found 0; wanted a number from 1e-06 to 1"),
+                            ([*model, "--dtype", "int8"], "--dtype: found int8; wanted one of auto, float32, bfloat16"),
+                            (["completion", "tcsh"], "found tcsh; wanted one of bash, zsh, fish")):
+            with self.subTest(words=words):
+                self.assertIn(says, self.refused(front.USAGE, *words)[0])
+
     def test_output_that_cannot_be_written_is_an_error(self):
         with open("/dev/full", "w", encoding="utf-8") as full:
             done = subprocess.run([front.PROGRAM, "config", "schema"], stdout=full, stderr=subprocess.PIPE, text=True,

@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "ops/cpu/kernels.h"
 #include "phi3tune/ops/definitions.h"
 #include "phi3tune/ops/ops.h"
 
@@ -344,13 +345,19 @@ void add_few_rows() {
          {std::pair(3 * kHidden, kHidden), std::pair(kHidden, kInner), std::pair(kVocabulary, kHidden)}) {
       for (const at::ScalarType dtype : {at::kBFloat16, at::kFloat}) {
         for (const int64_t rows : {1, 2, 4, 8, 16}) {
-          for (const bool ours : {false, true}) {
+          for (const std::string by : {"aten", "ours", "avx2"}) {
             const std::string name = std::string(kind) + "_" + std::to_string(rows) + "x" + std::to_string(out) + "x" +
-                                     std::to_string(in) + (dtype == at::kFloat ? "/fp32/" : "/bf16/") +
-                                     (ours ? "ours" : "aten");
-            benchmark::RegisterBenchmark(
-                name.c_str(),
-                [=, f = f, out = out, in = in](benchmark::State& state) { f(state, dtype, ours, rows, out, in); })
+                                     std::to_string(in) + (dtype == at::kFloat ? "/fp32/" : "/bf16/") + by;
+            benchmark::RegisterBenchmark(name.c_str(),
+                                         [=, f = f, out = out, in = in](benchmark::State& state) {
+                                           const std::string best = cpu::kernels().isa;
+                                           if (by == "avx2" && !cpu::force_kernels("avx2")) {
+                                             state.SkipWithError("this processor has no AVX2");
+                                             return;
+                                           }
+                                           f(state, dtype, by != "aten", rows, out, in);
+                                           cpu::force_kernels(best.c_str());
+                                         })
                 ->Unit(benchmark::kMillisecond)
                 ->UseManualTime();
           }

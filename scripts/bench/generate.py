@@ -11,6 +11,8 @@ import argparse, json, os, subprocess, sys, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PROGRAM = os.path.join(HERE, os.pardir, os.pardir, "build", "bin", "phi3-tune")
+# As a user starts them: scripts/parity_python lets idle threads sleep, which is kind to tests and slow here, on both sides.
+AS_A_USER = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
 PROMPT = "the heart of a patient who asks for more blood"
 
 
@@ -39,7 +41,7 @@ def bytes_of_a_token(model, mode):
 def ours(args, mode, new):
     words = [args.program, "generate", "--json", "--raw", "--model", args.model, "--threads", str(args.threads), "--dtype", "bfloat16",
              "--max-new-tokens", str(new), PROMPT] + (["--load-in-4bit"] if mode == "nf4" else [])
-    done = subprocess.run(words, capture_output=True, text=True)
+    done = subprocess.run(words, capture_output=True, text=True, env=AS_A_USER)
     if done.returncode != 0:
         sys.exit(done.stderr)
     return json.loads(done.stdout.splitlines()[-1])["new_tokens_per_second"]
@@ -47,7 +49,7 @@ def ours(args, mode, new):
 
 def theirs(args, mode, new):
     done = subprocess.run([sys.executable, os.path.abspath(__file__), "--side", mode, "--model", args.model, "--threads", str(args.threads),
-                           "--new", str(new)], capture_output=True, text=True)
+                           "--new", str(new)], capture_output=True, text=True, env=AS_A_USER)
     if done.returncode != 0:
         sys.exit(done.stderr)
     return json.loads(done.stdout.splitlines()[-1])

@@ -32,16 +32,21 @@ bool is_value(const std::string& word) {
   return !word.starts_with("-") || (word.size() > 1 && (word[1] == '.' || (word[1] >= '0' && word[1] <= '9')));
 }
 
+std::vector<std::string> all_of(const Options& options) {
+  auto all = options.flags;
+  all.insert(all.end(), options.valued.begin(), options.valued.end());
+  return all;
+}
+
 // A slip in an option's name would otherwise be reported as an unknown setting.
-void check_option_slip(const std::string& option, const std::vector<std::string>& flags,
-                       const std::vector<std::string>& valued) {
-  auto options = flags;
-  options.insert(options.end(), valued.begin(), valued.end());
+void check_option_slip(const std::string& option, const Options& options) {
+  const auto known = all_of(options);
+  auto names = known;
   for (const auto& one : config::setting_names()) {
-    options.push_back("--" + one.name);
+    names.push_back("--" + one.name);
   }
-  const auto near = nearest(option, options);
-  if (near && (contains(flags, *near) || contains(valued, *near))) {
+  const auto near = nearest(option, names);
+  if (near && contains(known, *near)) {
     throw ConfigError("{} is no option; did you mean {}?", option, *near);
   }
 }
@@ -56,21 +61,19 @@ bool take_json(Words& words) {
   return found;
 }
 
-std::vector<std::pair<std::string, std::string>> take_settings(Words& words, size_t begin,
-                                                               const std::vector<std::string>& flags,
-                                                               const std::vector<std::string>& valued) {
+std::vector<std::pair<std::string, std::string>> take_settings(Words& words, size_t begin, const Options& options) {
   std::vector<std::pair<std::string, std::string>> settings;
   Words kept(words.begin(), words.begin() + static_cast<std::ptrdiff_t>(begin));
   for (size_t i = begin; i < words.size(); ++i) {
     const auto& word = words[i];
     const auto equals = word.find('=');
     const auto option = word.substr(0, equals);
-    if (!word.starts_with("--") || word == "--" || contains(flags, option)) {
+    if (!word.starts_with("--") || word == "--" || contains(options.flags, option)) {
       kept.push_back(word);
       continue;
     }
     const bool has_next = i + 1 < words.size();
-    if (contains(valued, option)) {
+    if (contains(options.valued, option)) {
       kept.push_back(word);
       if (equals == std::string::npos && has_next) {
         kept.push_back(words[++i]);
@@ -80,7 +83,7 @@ std::vector<std::pair<std::string, std::string>> take_settings(Words& words, siz
     auto name = option.substr(2);
     const auto* setting = find_setting(name.substr(0, name.find('.')));
     if (setting == nullptr) {
-      check_option_slip(option, flags, valued);
+      check_option_slip(option, options);
     }
     if (equals != std::string::npos) {
       settings.emplace_back(name, word.substr(equals + 1));
@@ -94,6 +97,20 @@ std::vector<std::pair<std::string, std::string>> take_settings(Words& words, siz
   }
   words = std::move(kept);
   return settings;
+}
+
+void check_options(const Words& words, size_t begin, const Options& options, const std::string& command) {
+  for (size_t i = begin; i < words.size() && words[i] != "--"; ++i) {
+    const auto equals = words[i].find('=');
+    const auto option = words[i].substr(0, equals);
+    if (contains(options.valued, option)) {
+      i += equals == std::string::npos ? 1 : 0;
+    } else if (option.starts_with("--") && !contains(options.flags, option)) {
+      const auto near = nearest(option, all_of(options));
+      throw ConfigError("{} is no option of {}; {}", option, command,
+                        near ? "did you mean " + *near + "?" : "see " + command + " --help");
+    }
+  }
 }
 
 void refuse_command(const std::string& word, const std::vector<std::string>& commands) {

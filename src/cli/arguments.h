@@ -16,12 +16,19 @@ using Words = std::vector<std::string>;
 // Takes every --json out; true if there was one. Words behind a lone "--" are left alone.
 bool take_json(Words& words);
 
-// Takes the settings out of `words` from `begin` on, in order. `flags` and `valued` are the options that the parser
-// knows ("--help", "--config"), without and with a value. Throws ConfigError for a setting without a value, and for a
-// slip in the name of a known option.
-std::vector<std::pair<std::string, std::string>> take_settings(Words& words, size_t begin,
-                                                               const std::vector<std::string>& flags,
-                                                               const std::vector<std::string>& valued);
+// The options that the parser knows of a command ("--help", "--config"), without and with a value.
+struct Options {
+  std::vector<std::string> flags, valued;
+};
+
+// Takes the settings out of `words` from `begin` on, in order. Throws ConfigError for a setting without a value, and
+// for a slip in the name of a known option.
+std::vector<std::pair<std::string, std::string>> take_settings(Words& words, size_t begin, const Options& options);
+
+// For a command without settings (`command`: "phi3-tune merge"): throws ConfigError for the first word from `begin` on
+// that looks like an option and is none. The parser would name a required one that is missing before it, though that
+// may be the one misspelled.
+void check_options(const Words& words, size_t begin, const Options& options, const std::string& command);
 
 // Throws ConfigError: `word` is no command.
 [[noreturn]] void refuse_command(const std::string& word, const std::vector<std::string>& commands);

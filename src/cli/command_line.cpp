@@ -44,6 +44,16 @@ std::string path_of(const CLI::App* command) {
   return above == nullptr ? command->get_name() : path_of(above) + " " + command->get_name();
 }
 
+Options options_of(const CLI::App& command) {
+  Options options{{"--help"}, {}};
+  for (const auto* option : command.get_options()) {
+    for (const auto& name : option->get_lnames()) {
+      (option->get_expected_max() == 0 ? options.flags : options.valued).push_back("--" + name);
+    }
+  }
+  return options;
+}
+
 }  // namespace
 
 CommandLine::CommandLine() : app_("Fine-tunes Phi-3 models with LoRA and QLoRA.", "phi3-tune") {
@@ -259,15 +269,11 @@ int CommandLine::run(Words words) {
   }
   size_t depth = 0;
   const auto* command = find_command(words, depth);
+  const auto options = options_of(*command);
   if (takes_settings(command)) {
-    std::vector<std::string> flags{"--help"};
-    std::vector<std::string> valued;
-    for (const auto* option : command->get_options()) {
-      for (const auto& name : option->get_lnames()) {
-        (option->get_expected_max() == 0 ? flags : valued).push_back("--" + name);
-      }
-    }
-    sources_.overrides = take_settings(words, depth, flags, valued);
+    sources_.overrides = take_settings(words, depth, options);
+  } else {
+    check_options(words, depth, options, path_of(command));
   }
   try {
     std::reverse(words.begin(), words.end());

@@ -83,6 +83,16 @@ class Start(front.FrontTest):
         self.assertIn("did you mean explain?", self.refused(front.USAGE, "config", "explan")[0])
         self.assertIn("no command", self.refused(front.USAGE)[0])
 
+    def test_an_unknown_option_is_named_before_a_missing_one(self):
+        for words, says in ((["generate", "--modle", "x", "hi"], "--modle is no option of phi3-tune generate; did you mean --model?"),
+                            (["generate", "--model", "x", "--temprature=1", "hi"], "--temprature is no option of phi3-tune generate; did you mean --temperature?"),
+                            (["merge", "--model", "a", "--adapter", "b", "--frobnicate", "c"], "--frobnicate is no option of phi3-tune merge; see phi3-tune merge --help"),
+                            (["inspect", "x", "--nonsense"], "--nonsense is no option of phi3-tune inspect; see")):
+            with self.subTest(words=words):
+                self.assertIn(says, self.refused(front.USAGE, *words)[0])
+        self.assertIn("--model is required", self.refused(front.USAGE, "generate", "--", "--modle")[0])
+        self.assertIn("x", self.refused(front.INPUT, "generate", "--model", "x", "--system", "--odd", "hi")[0])
+
     def test_wrong_options_are_usage_errors(self):
         for words in (["inspect"], ["init-model"], ["init-model", "x", "--shape", "huge"], ["init-model", self.folder / "x", "--seed", "-1"],
                       ["init-model", self.folder / "x", "--seed=-7"], ["completion", "tcsh"],

@@ -1,6 +1,7 @@
 #include "cli/arguments.h"
 
 #include <algorithm>
+#include <cctype>
 #include <optional>
 
 #include "phi3tune/config/settings.h"
@@ -100,14 +101,27 @@ std::vector<std::pair<std::string, std::string>> take_settings(Words& words, siz
 }
 
 void check_options(const Words& words, size_t begin, const Options& options, const std::string& command) {
-  for (size_t i = begin; i < words.size() && words[i] != "--"; ++i) {
-    const auto equals = words[i].find('=');
-    const auto option = words[i].substr(0, equals);
+  const auto first = words.begin() + static_cast<std::ptrdiff_t>(begin);
+  const auto end = std::find(first, words.end(), "--");
+  if (std::find_if(first, end, [](const auto& word) { return word == "-h" || word == "--help"; }) != end) {
+    return;  // it is helped, whatever else stands there
+  }
+  const auto last = static_cast<size_t>(end - words.begin());
+  for (size_t i = begin; i < last; ++i) {
+    const auto& word = words[i];
+    const bool is_long = word.starts_with("--");
+    const size_t dashes = is_long ? 2 : 1;
+    if (!word.starts_with("-") || word.size() <= dashes ||
+        std::isalpha(static_cast<unsigned char>(word[dashes])) == 0) {
+      continue;
+    }
+    const auto named = word.substr(0, word.find_first_of("= \t\r\n"));
+    const auto option = is_long ? named : word.substr(0, 2);
     if (contains(options.valued, option)) {
-      i += equals == std::string::npos ? 1 : 0;
-    } else if (option.starts_with("--") && !contains(options.flags, option)) {
-      const auto near = nearest(option, all_of(options));
-      throw ConfigError("{} is no option of {}; {}", option, command,
+      i += word == option || word == option + "=" ? 1 : 0;
+    } else if (!contains(options.flags, option)) {
+      const auto near = nearest(is_long ? named : "-" + named, all_of(options));
+      throw ConfigError("{} is no option of {}; {}", named, command,
                         near ? "did you mean " + *near + "?" : "see " + command + " --help");
     }
   }

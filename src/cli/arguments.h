@@ -16,7 +16,7 @@ using Words = std::vector<std::string>;
 // Takes every --json out; true if there was one. Words behind a lone "--" are left alone.
 bool take_json(Words& words);
 
-// The options that the parser knows of a command ("--help", "--config"), without and with a value.
+// The options that the parser knows of a command ("-h", "--help", "--config"), without and with a value.
 struct Options {
   std::vector<std::string> flags, valued;
 };
@@ -26,8 +26,8 @@ struct Options {
 std::vector<std::pair<std::string, std::string>> take_settings(Words& words, size_t begin, const Options& options);
 
 // For a command without settings (`command`: "phi3-tune merge"): throws ConfigError for the first word from `begin` on
-// that looks like an option and is none. The parser would name a required one that is missing before it, though that
-// may be the one misspelled.
+// that begins as an option and is none, unless help is asked for. The parser would name a required one that is missing
+// before it, though that may be the one misspelled.
 void check_options(const Words& words, size_t begin, const Options& options, const std::string& command);
 
 // Throws ConfigError: `word` is no command.

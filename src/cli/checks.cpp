@@ -22,7 +22,7 @@ CLI::Validator whole_number(int64_t low, int64_t high) {
   return CLI::Validator(
       [=](const std::string& text) {
         const auto value = parse_int(text);
-        return unless(value && *value >= low && *value <= high, text,
+        return unless(value && *value >= low && *value <= high && text == fmt::to_string(*value), text,
                       fmt::format("a whole number from {} to {}", low, high));
       },
       "");
@@ -34,7 +34,7 @@ CLI::Validator not_negative() {
         uint64_t value = 0;
         const auto* end = text.data() + text.size();
         const auto [stopped, code] = std::from_chars(text.data(), end, value);
-        return unless(code == std::errc() && stopped == end, text,
+        return unless(code == std::errc() && stopped == end && text == fmt::to_string(value), text,
                       fmt::format("a whole number from 0 to {}", UINT64_MAX));
       },
       "");

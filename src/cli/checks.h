@@ -8,8 +8,9 @@
 
 namespace phi3tune::cli {
 
+// Written as we would write it: CLI11 reads 010 as 8.
 CLI::Validator whole_number(int64_t low, int64_t high);
-// Any number of 64 bits without a sign: CLI11 would read -1 as 2^64 - 1.
+// As above, any number of 64 bits without a sign: CLI11 would read -1 as 2^64 - 1.
 CLI::Validator not_negative();
 // Never nan. `or_zero`: 0 means something else and is allowed too.
 CLI::Validator number(double low, double high, bool or_zero = false);

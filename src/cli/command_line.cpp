@@ -45,10 +45,14 @@ std::string path_of(const CLI::App* command) {
 }
 
 Options options_of(const CLI::App& command) {
-  Options options{{"--help"}, {}};
+  Options options{{"-h", "--help"}, {}};
   for (const auto* option : command.get_options()) {
+    auto& names = option->get_expected_max() == 0 ? options.flags : options.valued;
+    for (const auto& name : option->get_snames()) {
+      names.push_back("-" + name);
+    }
     for (const auto& name : option->get_lnames()) {
-      (option->get_expected_max() == 0 ? options.flags : options.valued).push_back("--" + name);
+      names.push_back("--" + name);
     }
   }
   return options;

@@ -17,8 +17,13 @@ namespace phi3tune::io {
 MadeFolders::MadeFolders(const std::string& path) : MadeFolders() {
   std::vector<std::string> missing;
   struct stat status {};
-  for (auto each = without_trailing_slash(path); ::lstat(each.c_str(), &status) != 0; each = parent_of(each)) {
+  for (auto each = without_trailing_slash(path); ::lstat(each.c_str(), &status) != 0;) {
     missing.push_back(each);
+    const auto above = parent_of(each);
+    if (above == each) {
+      break;  // "." in a folder that may not be looked into
+    }
+    each = above;
   }
   for (const auto& folder : missing | std::views::reverse) {
     if (::mkdir(folder.c_str(), 0777) == 0) {

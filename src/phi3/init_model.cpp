@@ -178,10 +178,7 @@ class WeightWriter {
 // The folder under a temporary name beside its place, removed unless it gets there.
 class StagedFolder {
  public:
-  explicit StagedFolder(const std::string& path) : final_(path) {
-    while (final_.ends_with('/') && final_.size() > 1) {
-      final_.pop_back();
-    }
+  explicit StagedFolder(const std::string& path) : final_(io::without_trailing_slash(path)) {
     const fs::path place(final_);
     std::error_code code;
     if (fs::exists(place, code) && !(fs::is_directory(place, code) && fs::is_empty(place, code))) {

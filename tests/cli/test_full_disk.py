@@ -87,6 +87,12 @@ class FullDisk(adapted.AdaptedTest):
             self.assertTrue(ended[sizes[-1]], command)
             self.assertFalse(any(well for size, well in ended.items() if size < most), ended)
 
+    def test_a_model_that_does_not_fit_leaves_no_folder(self):
+        disk = self.disk("init-model")
+        env = {**faults.armed(disk, room=PAGE), "PHI3TUNE_FAULTS_ROOM_UNSAID": "1"}
+        done = front.run("init-model", disk / "new/folders/model", "--shape", "tiny", env=env)
+        self.assertFalse(self.ends_well_or_leaves_nothing(done, disk, {}, "init-model"))
+
     def test_a_call_on_the_disk_that_fails(self):
         for command in ("merge", "peft-split", "gguf"):
             whole, calls = self.undisturbed(command)

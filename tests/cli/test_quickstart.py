@@ -13,10 +13,10 @@ YARDSTICK = (2.0, 1.5)  # products, and reads: see yardstick.py
 
 
 def slowdown():
-    """How much slower this machine is at the moment than the two quiet cores the limit is for; at least 1."""
+    """How much slower this machine is at the moment than the two quiet cores the limit is for: 1 to 4."""
     said = subprocess.run([front.SOURCE / "scripts/parity_python", front.SOURCE / "tests/cli/yardstick.py"],
-                          capture_output=True, text=True, check=True).stdout
-    return max(1.0, *(float(took) / quiet for took, quiet in zip(said.split(), YARDSTICK)))
+                          stdout=subprocess.PIPE, text=True, check=True).stdout
+    return min(4.0, max(1.0, *(float(took) / quiet for took, quiet in zip(said.split(), YARDSTICK))))
 
 
 class Quickstart(front.FrontTest):
@@ -38,9 +38,9 @@ class Quickstart(front.FrontTest):
 
     @unittest.skipUnless(os.environ.get("PHI3TUNE_TEST_DEMO") == "1", "the pre-trained model was not asked for (scripts/test --parity does)")
     def test_a_real_model_learns_with_lora_and_with_qlora_in_four_minutes(self):
-        before = slowdown()
+        slower = slowdown()
         out = self.quickstart()
-        slower = max(before, slowdown())
+        slower = max(slower, slowdown())
         print(out)
         losses = re.findall(r"(\w+): loss ([\d.]+) before training, ([\d.]+)", out)
         self.assertEqual([name for name, _, _ in losses], ["validation", "general_validation"] * 2)

@@ -87,11 +87,18 @@ class Start(front.FrontTest):
         for words, says in ((["generate", "--modle", "x", "hi"], "--modle is no option of phi3-tune generate; did you mean --model?"),
                             (["generate", "--model", "x", "--temprature=1", "hi"], "--temprature is no option of phi3-tune generate; did you mean --temperature?"),
                             (["merge", "--model", "a", "--adapter", "b", "--frobnicate", "c"], "--frobnicate is no option of phi3-tune merge; see phi3-tune merge --help"),
+                            (["generate", "-model", "x", "hi"], "-model is no option of phi3-tune generate; did you mean --model?"),
                             (["inspect", "x", "--nonsense"], "--nonsense is no option of phi3-tune inspect; see")):
             with self.subTest(words=words):
                 self.assertIn(says, self.refused(front.USAGE, *words)[0])
         self.assertIn("--model is required", self.refused(front.USAGE, "generate", "--", "--modle")[0])
-        self.assertIn("x", self.refused(front.INPUT, "generate", "--model", "x", "--system", "--odd", "hi")[0])
+        for words in (["--system", "--odd", "hi"], ["--system=--odd", "hi"], ["--system=", "--odd", "hi"], ["--", "--odd"], ["--- a = b"], ["-- a\nb"],
+                      ["-"], ["--temperature", "-0", "hi"], ["--temperature=.5", "-5"]):
+            with self.subTest(words=words):
+                self.assertIn("x is no folder", self.refused(front.INPUT, "generate", "--model", "x", *words)[0])
+        for words in (["--help", "--config", "run.yaml"], ["generate", "--odd", "--help"], ["-h", "--max_steps", "4"]):
+            with self.subTest(words=words):
+                self.assertIn("Usage: phi3-tune", self.good(*words))
 
     def test_wrong_options_are_usage_errors(self):
         for words in (["inspect"], ["init-model"], ["init-model", "x", "--shape", "huge"], ["init-model", self.folder / "x", "--seed", "-1"],
@@ -109,6 +116,8 @@ class Start(front.FrontTest):
         whole, model = "a whole number from", ["generate", "--model", "x", "hello"]
         for words, says in (([*model, "--top-k", "abc"], f"--top-k: found abc; wanted {whole} 0 to 16777216"),
                             ([*model, "--max-new-tokens", "0"], f"--max-new-tokens: found 0; wanted {whole} 1 to 16777216"),
+                            ([*model, "--threads", "010"], f"--threads: found 010; wanted {whole} 0 to 4096"),
+                            ([*model, "--seed", "08"], f"--seed: found 08; wanted {whole} 0 to"),
                             ([*model, "--batch-size", "1.5"], f"--batch-size: found 1.5; wanted {whole} 1 to 4096"),
                             ([*model, "--threads", "4097"], f"--threads: found 4097; wanted {whole} 0 to 4096"),
                             ([*model, "--seed", "-1"], f"--seed: found -1; wanted {whole} 0 to 18446744073709551615"),

@@ -338,6 +338,17 @@ void bench_nf4_few_rows(benchmark::State& state, at::ScalarType dtype, bool ours
       });
 }
 
+// "avx2": with its kernels, where others are better.
+void with_kernels(benchmark::State& state, const std::string& by, const std::function<void()>& f) {
+  const std::string best = cpu::kernels().isa;
+  if (by == "avx2" && (best == by || !cpu::force_kernels("avx2"))) {
+    state.SkipWithError("AVX2 is the best here, or not there");
+    return;
+  }
+  f();
+  cpu::force_kernels(best.c_str());
+}
+
 void add_few_rows() {
   for (const auto& [kind, f] :
        {std::pair("linear", &bench_few_rows), std::pair("quantized_linear", &bench_nf4_few_rows)}) {
@@ -350,13 +361,8 @@ void add_few_rows() {
                                      std::to_string(in) + (dtype == at::kFloat ? "/fp32/" : "/bf16/") + by;
             benchmark::RegisterBenchmark(name.c_str(),
                                          [=, f = f, out = out, in = in](benchmark::State& state) {
-                                           const std::string best = cpu::kernels().isa;
-                                           if (by == "avx2" && !cpu::force_kernels("avx2")) {
-                                             state.SkipWithError("this processor has no AVX2");
-                                             return;
-                                           }
-                                           f(state, dtype, by != "aten", rows, out, in);
-                                           cpu::force_kernels(best.c_str());
+                                           with_kernels(state, by,
+                                                        [&] { f(state, dtype, by != "aten", rows, out, in); });
                                          })
                 ->Unit(benchmark::kMillisecond)
                 ->UseManualTime();

@@ -18,6 +18,7 @@ constexpr int64_t kRowsTogether = 8;                       // of x, beside a few
 constexpr int64_t kRowSums = kVectorBytes == 64 ? 16 : 8;  // kept in registers
 constexpr int64_t kOutputsTogether = 8;  // rows of the weight that stay in the cache while groups of x pass
 constexpr int64_t kAhead = 1024;         // bytes of a row, prefetched
+constexpr int64_t kNf4Ahead = 2048;      // bytes of codes, prefetched
 constexpr int64_t kLine = 64;
 
 // How the elements of a row are multiplied: kStep of them at a time into a vector of sums.

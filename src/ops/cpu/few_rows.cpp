@@ -71,6 +71,7 @@ void quantized_linear(const at::Tensor& y, const at::Tensor& x, const quant::Nf4
   const int64_t inputs = weight.cols;
   const bool whole_blocks = weight.block_size % 64 == 0 && inputs % weight.block_size == 0;
   with_kernels(x.scalar_type(), [&]<typename T, typename W>(const Kernels<T, W>& k, T, W) {
+    // The same way for one row and for many: a result does not depend on the rows beside it.
     if (k.nf4_rows.operand_bytes == nullptr || !whole_blocks) {
       at::parallel_for(0, weight.rows, row_grain(inputs),
                        [&](int64_t begin, int64_t end) { by_dequantized_rows(k, y, x, weight, begin, end); });

@@ -2,6 +2,7 @@
 // in registers (AVX-512, AVX2). See kernels.h.
 #pragma once
 
+#include "ops/cpu/few_row_kernels.h"
 #include "ops/cpu/nf4_scales.h"
 #include "ops/cpu/vector.h"
 
@@ -35,18 +36,18 @@ inline F32 round_to_half(F32 values) {
 #else
 
 struct Nf4Values {
-  F32 low, high;  // of codes 0 to 7, and 8 to 15
+  F32 first, second;  // of codes 0 to 7, and 8 to 15
 
   static Nf4Values of(const float* code) { return {load(code, Full{}), load(code + 8, Full{})}; }
   // The elements that the low four bits of each index name. The blend looks at the sign alone.
   F32 operator[](I32 indices) const {
     const auto index = reinterpret_cast<__m256i>(indices);
-    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(low, index), _mm256_permutevar8x32_ps(high, index),
+    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(first, index), _mm256_permutevar8x32_ps(second, index),
                             _mm256_castsi256_ps(_mm256_slli_epi32(index, 28)));
   }
   template <typename F>
   Nf4Values each(const F& f) const {
-    return {f(low), f(high)};
+    return {f(first), f(second)};
   }
 };
 
@@ -106,7 +107,7 @@ struct Nf4FloatProduct {
       }
     }
     for (int64_t m = 0; m < kRows; ++m) {
-      const F32 sum = kChains == 1 ? sums[m][0] : sums[m][0] + sums[m][1];
+      const F32 sum = kChains == 1 ? sums[m][0] : sums[m][0] + sums[m][kChains - 1];
       y[(row + m) * y_stride + o] = sum_lanes<float>(sum);
     }
   }

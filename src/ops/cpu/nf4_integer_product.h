@@ -8,6 +8,7 @@
 #include <cfloat>
 #include <cstring>
 
+#include "ops/cpu/few_row_kernels.h"
 #include "ops/cpu/nf4_scales.h"
 #include "ops/cpu/vector.h"
 

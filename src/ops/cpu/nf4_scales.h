@@ -10,19 +10,18 @@ namespace phi3tune::ops::cpu {
 namespace {
 
 constexpr int64_t kNf4Group = 64;    // elements that share a scale
-constexpr int64_t kNf4Ahead = 2048;  // bytes of codes, prefetched
 constexpr int64_t kNf4Nested = 256;  // blocks of one nested absmax
 constexpr int64_t kNf4Scales = 16;   // groups whose scales are made at once
 
 #if defined(__AVX512F__)
 
-// Absmax of 16 groups from `group` on, `count` of them valid: a group lies in one block.
 class Nf4Scales {
  public:
   Nf4Scales(const Nf4Blocks& weight) : weight_(weight), groups_of_block_(weight.block_size / kNf4Group) {}
 
   void store(float* scales, int64_t group, int64_t count) const { _mm512_storeu_ps(scales, (*this)(group, count)); }
 
+  // Absmax of 16 groups from `group` on, `count` of them valid: a group lies in one block.
   __m512 operator()(int64_t group, int64_t count) const {
     const auto valid = static_cast<__mmask16>((1U << count) - 1U);
     if (groups_of_block_ == 1) {
@@ -60,11 +59,11 @@ class Nf4Scales {
 
 #else
 
-// As above, one after the other.
 class Nf4Scales {
  public:
   Nf4Scales(const Nf4Blocks& weight) : weight_(weight), groups_of_block_(weight.block_size / kNf4Group) {}
 
+  // Absmax of `count` groups from `group` on.
   void store(float* scales, int64_t group, int64_t count) const {
     for (int64_t i = 0; i < count; ++i) {
       scales[i] = absmax((group + i) / groups_of_block_);

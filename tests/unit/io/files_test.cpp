@@ -113,6 +113,18 @@ TEST(MadeFolders, GoUnlessTheyAreKept) {
   EXPECT_TRUE(std::filesystem::is_directory(folder / "there/a/b"));
 }
 
+TEST(MadeFolders, MayBeNamedFromTheCurrentFolder) {
+  const TempFolder folder;
+  const auto before = std::filesystem::current_path();
+  std::filesystem::current_path(folder.path());
+  { const MadeFolders made("."); }
+  { const MadeFolders made("a/b"); }
+  EXPECT_EQ(files_in(folder), 0u);
+  MadeFolders("a/../c").keep();
+  std::filesystem::current_path(before);
+  EXPECT_TRUE(std::filesystem::is_directory(folder / "c"));
+}
+
 TEST(MadeFolders, StayWhenTheyHoldSomething) {
   const TempFolder folder;
   {

@@ -68,6 +68,9 @@ void few_rows_linear(const at::Tensor& y, const at::Tensor& x, const at::Tensor&
 }
 
 void quantized_linear(const at::Tensor& y, const at::Tensor& x, const quant::Nf4Tensor& weight) {
+  if (x.size(0) == 0) {
+    return;
+  }
   const int64_t inputs = weight.cols;
   const bool whole_blocks = weight.block_size % 64 == 0 && inputs % weight.block_size == 0;
   with_kernels(x.scalar_type(), [&]<typename T, typename W>(const Kernels<T, W>& k, T, W) {

@@ -5,7 +5,6 @@
 
 #include <cerrno>
 #include <cstring>
-#include <ranges>
 
 #include "phi3tune/core/error.h"
 #include "phi3tune/io/atomic_file.h"
@@ -25,7 +24,8 @@ MadeFolders::MadeFolders(const std::string& path) : MadeFolders() {
     }
     each = above;
   }
-  for (const auto& folder : missing | std::views::reverse) {
+  for (; !missing.empty(); missing.pop_back()) {
+    const auto& folder = missing.back();
     if (::mkdir(folder.c_str(), 0777) == 0) {
       made_.push_back(folder);
     } else if (errno != EEXIST) {
@@ -36,8 +36,8 @@ MadeFolders::MadeFolders(const std::string& path) : MadeFolders() {
 }
 
 MadeFolders::~MadeFolders() {
-  for (const auto& folder : made_ | std::views::reverse) {
-    ::rmdir(folder.c_str());
+  for (; !made_.empty(); made_.pop_back()) {
+    ::rmdir(made_.back().c_str());
   }
 }
 

@@ -339,7 +339,7 @@ void bench_nf4_few_rows(benchmark::State& state, at::ScalarType dtype, bool ours
 }
 
 // "avx2": with its kernels, where others are better.
-void with_kernels(benchmark::State& state, const std::string& by, const std::function<void()>& f) {
+void measured_by(benchmark::State& state, const std::string& by, const std::function<void()>& f) {
   const std::string best = cpu::kernels().isa;
   if (by == "avx2" && (best == by || !cpu::force_kernels("avx2"))) {
     state.SkipWithError("AVX2 is the best here, or not there");
@@ -361,8 +361,8 @@ void add_few_rows() {
                                      std::to_string(in) + (dtype == at::kFloat ? "/fp32/" : "/bf16/") + by;
             benchmark::RegisterBenchmark(name.c_str(),
                                          [=, f = f, out = out, in = in](benchmark::State& state) {
-                                           with_kernels(state, by,
-                                                        [&] { f(state, dtype, by != "aten", rows, out, in); });
+                                           measured_by(state, by,
+                                                       [&] { f(state, dtype, by != "aten", rows, out, in); });
                                          })
                 ->Unit(benchmark::kMillisecond)
                 ->UseManualTime();
